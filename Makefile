@@ -1,0 +1,67 @@
+# make run      start a pub on this machine (HOST=, PORT= and DATA= say where)
+# make check    format, lint, types and the fast tests: under a minute, before every commit
+# make test     everything: check, the slow tests, and the real JavaScript clients (needs node and npm)
+# make format   let ruff format and mend what it can
+# make lock     choose new versions of all dependencies (needs uv)
+# make clean    remove everything that the targets above made, but no data
+
+PYTHON ?= python3
+HOST ?= 127.0.0.1
+PORT ?= 8008
+DATA ?= data
+
+VENV := .venv
+BIN := $(VENV)/bin
+PIP := $(BIN)/pip --disable-pip-version-check --quiet
+CLIENTS := $(addsuffix /node_modules/.installed,tests/interop/classic tests/interop/db2)
+
+.PHONY: run test check lint format lock clean
+
+run: $(VENV)/.run
+	exec $(BIN)/ssb-pub --data $(DATA) run --host $(HOST) --port $(PORT)
+
+test: lint $(CLIENTS)
+	$(BIN)/python -m pytest
+
+check: lint
+	$(BIN)/python -m pytest -q -m "not slow and not interop"
+
+lint: $(VENV)/.dev
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+
+format: $(VENV)/.dev
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+lock: export UV_CUSTOM_COMPILE_COMMAND = make lock
+lock: COMPILE = uv pip compile --quiet --upgrade --universal --python-version 3.11 --generate-hashes --no-emit-index-url
+lock:
+	$(COMPILE) pyproject.toml --output-file requirements.lock
+	printf 'hatchling\neditables\n' | $(COMPILE) - --output-file requirements-build.lock
+	$(COMPILE) pyproject.toml --group dev --output-file requirements-dev.lock \
+		--constraints requirements.lock --constraints requirements-build.lock
+	cd tests/interop/classic && npm update --package-lock-only
+	cd tests/interop/db2 && npm update --package-lock-only
+
+clean:
+	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis dist tests/interop/*/node_modules
+	find pub tests -name __pycache__ -prune -exec rm -rf {} +
+
+# The stamps make a second run instant. Every package comes with the hash that the lock file says.
+$(VENV)/pyvenv.cfg:
+	$(PYTHON) -m venv $(VENV)
+
+$(VENV)/.run: requirements.lock requirements-build.lock pyproject.toml | $(VENV)/pyvenv.cfg
+	$(PIP) install --require-hashes -r requirements.lock -r requirements-build.lock
+	$(PIP) install --no-deps --no-build-isolation --editable .
+	touch $@
+
+$(VENV)/.dev: requirements-dev.lock $(VENV)/.run
+	$(PIP) install --require-hashes -r requirements-dev.lock
+	touch $@
+
+tests/interop/%/node_modules/.installed: tests/interop/%/package-lock.json
+	cd tests/interop/$* && npm ci --loglevel error
+	touch $@

@@ -1,0 +1,112 @@
+"""Every exception the pub raises on purpose; each class says whose fault it is.
+
+Three families leave the room they were raised in, and each is caught in one place:
+
+* ``ProtocolError``: a peer sent something the protocol does not allow. ``run_peer`` counts it and drops
+  that peer. No other exception may come out of ``pub.protocol`` for bytes from strangers.
+* ``RpcError``: the answer to one request is "no". It travels to the caller as a muxrpc error; the
+  connection stays.
+* ``OperatorError``: configuration, disk or command line. The process ends with a sentence, not a traceback.
+
+Anything else is a bug of ours: it is logged with its traceback and counted in ``internal_errors``.
+"""
+
+
+class PubError(Exception):
+    """Root of everything raised on purpose."""
+
+
+# --- the peer's fault -------------------------------------------------------------------------------------
+
+
+class ProtocolError(PubError):
+    """A peer broke the protocol, or bytes of a stranger do not parse."""
+
+
+class InvalidReference(ProtocolError):
+    """A feed, message or blob id, an SSB URI or an address is malformed."""
+
+
+class InvalidKey(ProtocolError):
+    """A key or a signature has the wrong length, form or order."""
+
+
+class HandshakeError(ProtocolError):
+    """The secret handshake failed; the peer is told nothing (anything said would help whoever guesses)."""
+
+
+class BoxStreamError(ProtocolError):
+    """A box does not open, or the stream ended without a goodbye."""
+
+
+class MuxrpcError(ProtocolError):
+    """A muxrpc packet that ends the whole connection."""
+
+
+class InvalidJson(ProtocolError):
+    """Text that JSON.parse of a browser would refuse, or that is nested too deep."""
+
+
+class InvalidMessage(ProtocolError):
+    """A message that no honest author could have published."""
+
+
+class EbtError(ProtocolError):
+    """An EBT frame that is neither a note object nor a message."""
+
+
+class InvalidInvite(ProtocolError):
+    """Text that is not an invite code."""
+
+
+class IdlePeer(ProtocolError):
+    """A peer has not sent a byte for too long: it is gone without a word, or wants nothing."""
+
+
+class SlowPeer(ProtocolError):
+    """A peer reads more slowly than we are willing to remember for it."""
+
+
+# --- the answer to one request ----------------------------------------------------------------------------
+
+
+class RpcError(PubError):
+    """Refuses one request. ``message`` is the exact text the caller sees, ``name`` the JavaScript error name."""
+
+    def __init__(self, message: str, name: str = "Error") -> None:
+        super().__init__(message)
+        self.message = message
+        self.name = name
+
+
+class PublishingStopped(RpcError):
+    """Our own feed is known to be longer elsewhere: publishing now would fork it."""
+
+
+# --- the operator's, or the disk's ------------------------------------------------------------------------
+
+
+class OperatorError(PubError):
+    """Something the person who runs the pub can mend; ``exit_code`` tells scripts which kind."""
+
+    exit_code = 1
+
+
+class ConfigError(OperatorError):
+    """A setting is unknown, malformed or missing; the text names file and key."""
+
+    exit_code = 78  # EX_CONFIG of sysexits.h
+
+
+class StoreError(OperatorError):
+    """The data folder cannot be used: in use, of another version, damaged."""
+
+    exit_code = 74  # EX_IOERR of sysexits.h
+
+
+class StoreLocked(StoreError):
+    """Another process holds the data folder."""
+
+
+class StoreFull(StoreError):
+    """The disk is full: nothing new is taken in, what is stored is still served."""
