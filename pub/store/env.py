@@ -1,0 +1,309 @@
+"""The LMDB environment: one folder, one process, one writer at a time, a map that grows by itself.
+
+Reads run in any thread and see one snapshot. Writes are jobs: ``write`` opens a transaction, calls the job
+and commits, and the commit has reached the disk when it returns. LMDB cannot store more than its map holds,
+so a job that meets the end of the map is undone, the map is doubled and the job runs again: a job must be
+repeatable, that is, change nothing but its transaction before it returns.
+
+Growing moves the map, so it waits until nobody reads (gate.py). The folder is locked while the store is
+open (lock.py): one process writes, and no command reads behind its back.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from types import TracebackType
+from typing import Self, TypeAlias, TypeVar
+
+import lmdb
+
+from pub.errors import StoreError, StoreFull
+from pub.store.gate import Gate
+from pub.store.lock import FolderLock
+
+# py-lmdb bundles two engines that cannot read each other's files, and the environment variable
+# LMDB_DEFAULT_LIB_VERSION changes its default: we always name the one whose format all LMDB tools know.
+ENGINE_MAJOR = 0
+ENGINE = "0.9"
+SCHEMA = 1  # the layout of the sub-databases; another number is another layout
+
+INITIAL_MAP = 16 << 20  # bytes of address space, not of disk: the file grows with what is in it
+PROBE = 64 << 10  # bytes the disk must still have; a write that fitted in part has just taken the last ones
+
+_FULL = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
+_BROKEN = frozenset({errno.EIO, errno.EROFS, errno.EACCES, errno.EPERM, errno.ENODEV})
+_DAMAGED = (lmdb.CorruptedError, lmdb.PageNotFoundError, lmdb.PanicError, lmdb.InvalidError, lmdb.VersionMismatchError)
+# Where the file's magic number lies tells its engine apart, before either engine can say more than "not mine".
+_MAGIC = 0xBEEFC0DE.to_bytes(4, "little")
+_MAGIC_OFFSETS = {16: "0.9", 24: "1.0"}
+
+MapFull = lmdb.MapFullError  # what a job sees of a full map: it must let it pass
+Txn: TypeAlias = "lmdb.Transaction[bytes]"
+Database: TypeAlias = lmdb._Database
+T = TypeVar("T")
+
+
+class Store:
+    """The open data folder. Sub-databases are attributes; their layouts are described where they are used."""
+
+    __slots__ = (
+        "_closed",
+        "_env",
+        "_gate",
+        "_lock",
+        "_readonly",
+        "_writer",
+        "clocks",
+        "edges",
+        "feeds",
+        "folder",
+        "ids",
+        "invites",
+        "map_size",
+        "members",
+        "messages",
+        "meta",
+        "peers",
+        "sequences",
+    )
+
+    feeds: Database
+    messages: Database
+    sequences: Database
+    ids: Database
+    edges: Database
+    members: Database
+    invites: Database
+    peers: Database
+    clocks: Database
+    meta: Database
+
+    def __init__(self, folder: Path, env: lmdb.Environment, lock: FolderLock, map_size: int, readonly: bool) -> None:
+        self.folder = folder
+        self.map_size = map_size
+        self._env = env
+        self._lock = lock
+        self._readonly = readonly
+        self._gate = Gate()
+        self._closed = False
+        self._writer = threading.Lock()
+
+    @classmethod
+    def open(cls, folder: Path, *, readonly: bool = False, initial_map: int = INITIAL_MAP) -> Self:
+        """Open (unless ``readonly``: or make) the store in ``folder``.
+
+        Raises StoreLocked when another process has it, StoreError when it is missing, damaged, or of another
+        engine or schema, StoreFull when there is no room to make it.
+        """
+        if readonly and not (folder / "data.mdb").exists():
+            raise StoreError(f"there is no pub's data in {folder}")
+        lock = FolderLock(folder, shared=readonly)
+        try:
+            map_size = _fitting_map(folder / "data.mdb", initial_map)
+            env = _open_environment(folder, readonly, map_size)
+            try:
+                store = cls(folder, env, lock, map_size, readonly)
+                store._open_databases()
+            except BaseException:
+                env.close()
+                raise
+        except BaseException:
+            lock.release()
+            raise
+        return store
+
+    def close(self) -> None:
+        """Wait for the writer and every reader, then close and unlock. Closing twice is allowed."""
+        self._refuse_inside_read("close")
+        with self._writer, self._gate.closed():
+            if not self._closed:
+                self._closed = True
+                self._env.close()
+                self._lock.release()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_exception: object) -> None:
+        self.close()
+
+    def read(self) -> Read:
+        """``with store.read() as txn``: a snapshot, in any thread; entered and left in the same one.
+
+        Growth waits for it: a read lasts milliseconds, is never held across an ``await``, and a long scan
+        reads slice by slice. Reads may be nested; each has its own snapshot.
+        """
+        return Read(self._env, self._gate)
+
+    def write(self, job: Callable[[Txn], T]) -> T:
+        """Run ``job`` in one write transaction and commit it to disk. Its result is returned after the commit.
+
+        An exception of the job undoes the transaction and comes out unchanged. Raises StoreFull when the disk
+        is full and StoreError when it fails; the store then still holds what it held before.
+        """
+        if self._readonly:
+            raise RuntimeError("write to a store that was opened for reading")
+        self._refuse_inside_read("write")
+        with self._writer:
+            while True:
+                try:
+                    with self._transaction() as txn:
+                        return job(txn)
+                except lmdb.MapFullError:
+                    self._grow()
+                except lmdb.Error as error:
+                    raise _explain(error, self.folder) from error
+
+    @contextmanager
+    def _transaction(self) -> Iterator[Txn]:
+        txn = self._env.begin(write=True)
+        try:
+            yield txn
+            txn.commit()
+        except BaseException:
+            # py-lmdb undoes only at a moment when no other thread is inside a call of it. Among readers who never
+            # rest that moment may take seconds to come: keep them out.
+            with self._gate.closed():
+                txn.abort()
+            raise
+
+    def _refuse_inside_read(self, what: str) -> None:
+        if self._gate.is_reading():
+            raise RuntimeError(f"{what} inside a read of the same thread would wait for itself")
+
+    def _grow(self) -> None:
+        with self._gate.closed():
+            try:
+                self._env.set_mapsize(self.map_size * 2)
+            except lmdb.Error as error:
+                self._env.close()  # the old map is gone and there is no new one: any access would be a crash
+                raise StoreError(f"cannot map {self.map_size * 2} bytes for {self.folder}: {error}") from error
+            self.map_size *= 2
+
+    def _open_databases(self) -> None:
+        self.meta = self._database(b"meta")
+        if self._readonly:
+            with self.read() as txn:
+                self._check_versions(txn)
+        else:
+            self.write(self._check_versions)
+        self.feeds = self._database(b"feeds")
+        self.messages = self._database(b"messages")
+        self.sequences = self._database(b"sequences")
+        self.ids = self._database(b"ids")
+        self.edges = self._database(b"edges")
+        self.members = self._database(b"members")
+        self.invites = self._database(b"invites")
+        self.peers = self._database(b"peers")
+        self.clocks = self._database(b"clocks")
+
+    def _database(self, name: bytes) -> Database:
+        try:
+            return self._env.open_db(name, create=not self._readonly)
+        except lmdb.NotFoundError as error:
+            raise StoreError(f"the store in {self.folder} was never finished: start the pub once") from error
+        except lmdb.Error as error:
+            raise _explain(error, self.folder) from error
+
+    def _check_versions(self, txn: Txn) -> None:
+        """Compare the versions in ``meta`` with ours; a store that has none yet gets ours."""
+        for name, ours in ((b"engine", ENGINE), (b"schema", str(SCHEMA))):
+            found = txn.get(name, db=self.meta)
+            if found is None and not self._readonly:
+                txn.put(name, ours.encode(), db=self.meta)
+            elif found != ours.encode():
+                theirs = "none" if found is None else found.decode("ascii", "replace")
+                raise StoreError(f"{self.folder} has {name.decode()} version {theirs}; this pub reads version {ours}")
+
+
+class Read:
+    """A read transaction inside the gate; made by ``Store.read``."""
+
+    __slots__ = ("_env", "_gate", "_txn")
+
+    _txn: Txn
+
+    def __init__(self, env: lmdb.Environment, gate: Gate) -> None:
+        self._env = env
+        self._gate = gate
+
+    def __enter__(self) -> Txn:
+        self._gate.enter()
+        try:
+            self._txn = self._env.begin()
+        except BaseException:
+            self._gate.leave()
+            raise
+        return self._txn
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._txn.abort()
+        self._gate.leave()
+
+
+def _fitting_map(path: Path, smallest: int) -> int:
+    """A map that holds the existing file and is a doubling of ``smallest``."""
+    size = path.stat().st_size if path.exists() else 0
+    while smallest < size:
+        smallest *= 2
+    return smallest
+
+
+def _open_environment(folder: Path, readonly: bool, map_size: int) -> lmdb.Environment:
+    try:
+        return lmdb.open(
+            str(folder),
+            map_size=map_size,
+            readonly=readonly,
+            create=not readonly,
+            mode=0o600,
+            max_dbs=16,  # ours and room for those of later versions
+            metasync=True,
+            sync=True,
+            lib_version=ENGINE_MAJOR,
+        )
+    except lmdb.Error as error:
+        engine = _engine_of(folder / "data.mdb")
+        if engine not in (ENGINE, None):
+            raise StoreError(f"{folder} has engine version {engine}; this pub reads version {ENGINE}") from error
+        raise _explain(error, folder) from error
+
+
+def _engine_of(path: Path) -> str | None:
+    """The LMDB version that wrote the file; None when it is missing or not LMDB's at all."""
+    try:
+        with path.open("rb") as file:
+            head = file.read(32)
+    except OSError:
+        return None
+    return next((name for at, name in _MAGIC_OFFSETS.items() if head[at : at + 4] == _MAGIC), None)
+
+
+def _explain(error: lmdb.Error, folder: Path) -> Exception:
+    """What the operator is told; an error that is neither the disk's nor the file's is a bug and stays as it is."""
+    if error.code in _FULL or (error.code == errno.EIO and _is_full(folder / "data.mdb")):
+        return StoreFull(f"no room left for the data folder {folder}: {error}")
+    if error.code in _BROKEN:
+        return StoreError(f"the data folder {folder} cannot be used: {error}")
+    if isinstance(error, _DAMAGED):
+        return StoreError(f"the store in {folder} is damaged: {error}")
+    return error
+
+
+def _is_full(path: Path) -> bool:
+    """Is there no room for the file to grow? LMDB reports a write that fits only in part as an input/output error."""
+    with path.open("r+b") as file:
+        size = os.fstat(file.fileno()).st_size
+        try:
+            os.posix_fallocate(file.fileno(), size, PROBE)
+            file.truncate(size)
+        except OSError as error:
+            return error.errno in _FULL
+    return False
