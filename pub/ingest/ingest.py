@@ -1,0 +1,345 @@
+"""The one writer: messages from peers, our own messages and every change of the store go through ``Ingest``.
+
+``submit`` hands in what peers sent and waits only while more than ``ingest_bytes`` are on their way (the global
+valve: it holds the peers back while the processor or the disk lags). The feeder cuts what waits into chunks for the
+verifiers; chunks may finish in any order and are taken up in the order they came, so a feed's messages stay in
+order. The writer drains everything that is ready, checks how each message continues its feed, and commits all of it
+in one LMDB transaction with one fsync, in a thread.
+
+Only after the commit do heads, graph and counters change and are the watchers called: nobody is told of a message
+that is not on disk. ``write`` runs a job of ours (publish, redeem, revoke) inside the next transaction; being run
+one after the other in the one writer is what makes sequence numbers, timestamps and invite counters race-free.
+"""
+
+from collections import deque
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Any, Protocol, TypeVar
+
+import trio
+
+from pub.errors import PublishingStopped, RpcError, StoreFull
+from pub.graph import Graph
+from pub.ingest.own_feed import OwnFeed
+from pub.ingest.verify import Verifier
+from pub.metrics import Metrics
+from pub.protocol.classic import Chain, Message, create
+from pub.protocol.keys import KeyPair
+from pub.store.env import MapFull, Store, Txn
+from pub.store.log import Appender, Changes, Log
+
+CHUNK_MESSAGES = 256  # messages a verifier gets at once: 15 ms of work, so nothing waits long behind it
+MAX_BATCH_MESSAGES = 4096  # messages in one transaction: bounds how long a commit keeps everybody waiting
+SAME_MILLISECOND = 0.001  # ms between two messages of one millisecond; a float of today still tells them apart
+
+T = TypeVar("T")
+
+
+class NotStored(StrEnum):
+    """What became of a message that was handed in and not stored."""
+
+    DUPLICATE = "duplicate"
+    GAP = "gap"
+    FORK = "fork"
+    INVALID_FIRST = "invalid_first"
+    INVALID = "invalid"
+    DISK_FULL = "disk_full"
+
+
+class Refused(Protocol):
+    """Told, after the commit, about each message of a submission that was not stored, and why in words."""
+
+    def __call__(self, feed: int, sequence: int, outcome: NotStored, reason: str) -> None: ...
+
+
+@dataclass(slots=True)
+class Submission:
+    """What one peer handed in at once: parallel lists of raw messages and where each claims to belong."""
+
+    raws: Sequence[bytes]
+    places: Sequence[tuple[int, int]]
+    """(feed number, sequence) that the frame named; the verified message is what counts."""
+    refused: Refused
+
+
+@dataclass(slots=True)
+class _Item:
+    raw: bytes
+    feed: int
+    sequence: int
+    refused: Refused
+
+
+@dataclass(slots=True)
+class _Chunk:
+    items: list[_Item]
+    verdicts: list[Message | str] | None = None
+
+
+@dataclass(slots=True)
+class _Job:
+    run: Callable[[Appender], Any]
+    done: trio.Event
+    result: Any = None
+    error: BaseException | None = None
+    is_broken: bool = False
+
+
+@dataclass(slots=True)
+class _Outcome:
+    changes: Changes | None
+    """``None``: the disk is full, nothing was written."""
+    stored: int
+    not_stored: list[tuple[_Item, NotStored, str]]
+
+
+class Ingest:
+    """See the file's text. ``wall_clock`` gives milliseconds since the epoch."""
+
+    def __init__(
+        self,
+        *,
+        store: Store,
+        log: Log,
+        keys: KeyPair,
+        verifier: Verifier,
+        graph: Graph[int],
+        metrics: Metrics,
+        own_feed: OwnFeed,
+        wall_clock: Callable[[], float],
+        max_bytes: int,
+        hmac_key: bytes | None = None,
+    ) -> None:
+        self.own_feed = own_feed
+        self.watchers: list[Callable[[Changes], None]] = []
+        """Called after each commit, in the event loop, with what it changed."""
+        self._store = store
+        self._log = log
+        self._keys = keys
+        self._verifier = verifier
+        self._graph = graph
+        self._metrics = metrics
+        self._wall_clock = wall_clock
+        self._max_bytes = max_bytes
+        self._hmac_key = hmac_key
+        self._held_bytes = 0
+        self._room = trio.lowlevel.ParkingLot()
+        self._items: deque[_Item] = deque()
+        self._chunks: deque[_Chunk] = deque()
+        self._jobs: deque[_Job] = deque()
+        self.last_received = 0.0
+        """Receive time of the message taken in last (ms): for a job, that of its own message."""
+        self._stopped: str | None = None  # asked in the event loop just before each transaction
+        self._feeder_bell = trio.Event()
+        self._writer_bell = trio.Event()
+        self._draining = False
+        self._writer_thread = trio.CapacityLimiter(1)
+
+    # --- what the rest of the pub calls -------------------------------------------------------------------
+
+    async def submit(self, submission: Submission) -> None:
+        """Hand in messages of a peer; returns as soon as they are on their way, waits while too much is."""
+        size = sum(map(len, submission.raws))
+        while self._held_bytes and self._held_bytes + size > self._max_bytes:
+            self._metrics.limit_hits.labels("ingest_bytes").inc()
+            await self._room.park()
+        self._held_bytes += size
+        for raw, (feed, sequence) in zip(submission.raws, submission.places, strict=True):
+            self._items.append(_Item(raw, feed, sequence, submission.refused))
+        self._feeder_bell.set()
+
+    async def write(self, job: Callable[[Appender], T]) -> T:
+        """Run ``job`` in the next transaction; returns its result once that is on disk.
+
+        The job runs in the writer's thread and may be run again (a grown map starts the transaction over). To refuse
+        it raises ``RpcError``, before it has written anything. Any other exception undoes the whole transaction,
+        which is then repeated without this job, and is raised here.
+        """
+        waiting = _Job(job, trio.Event())
+        self._jobs.append(waiting)
+        self._writer_bell.set()
+        await waiting.done.wait()
+        if waiting.error is not None:
+            raise waiting.error
+        result: T = waiting.result
+        return result
+
+    async def publish(self, content: dict[str, Any]) -> Message:
+        """Append ``content`` to our own feed. Raises ``PublishingStopped``."""
+        return await self.write(lambda appender: self.append_own(appender, content))
+
+    def publishing_stopped(self) -> str | None:
+        """Why our own feed may not grow now, or ``None``."""
+        own = self._log.numbers.get(self._keys.public)
+        lapsed = self.own_feed.lapsed
+        head = self._log.heads[own] if own is not None else 0
+        reason = self.own_feed.stopped(head, trio.current_time())
+        self._metrics.limit_hits.labels("own_feed_claims").inc(self.own_feed.lapsed - lapsed)
+        return reason
+
+    def append_own(self, appender: Appender, content: dict[str, Any]) -> Message:
+        """Sign ``content`` as the next message of our feed, inside a job. Raises ``PublishingStopped``."""
+        if self._stopped is not None:
+            raise PublishingStopped(f"this pub can't publish now: {self._stopped}")
+        head = appender.head(appender.intern(self._keys.public))
+        timestamp = _next_timestamp(self._wall_clock(), (head.timestamp if head else None) or 0.0)
+        message = create(self._keys, head, content, timestamp, self._hmac_key)
+        appender.append(message, self._next_received())
+        return message
+
+    async def run(self, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
+        """Take in and write until ``stop`` has been called and everything handed in is on disk."""
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(self._feed_verifiers)
+            task_status.started()
+            await self._write_batches()
+            nursery.cancel_scope.cancel()
+
+    def stop(self) -> None:
+        """No more will be handed in: ``run`` returns once what was is on disk."""
+        self._draining = True
+        self._feeder_bell.set()
+        self._writer_bell.set()
+
+    # --- verifying ----------------------------------------------------------------------------------------
+
+    async def _feed_verifiers(self) -> None:
+        lanes = trio.Semaphore(self._verifier.lanes)
+        async with trio.open_nursery() as nursery:
+            while True:
+                await lanes.acquire()
+                while not self._items:
+                    self._feeder_bell = trio.Event()
+                    await self._feeder_bell.wait()
+                count = min(CHUNK_MESSAGES, len(self._items))
+                chunk = _Chunk([self._items.popleft() for _ in range(count)])
+                self._chunks.append(chunk)
+                nursery.start_soon(self._verify, chunk, lanes)
+
+    async def _verify(self, chunk: _Chunk, lanes: trio.Semaphore) -> None:
+        chunk.verdicts = await self._verifier.verify([item.raw for item in chunk.items])
+        lanes.release()
+        if self._chunks and self._chunks[0].verdicts is not None:
+            self._writer_bell.set()
+
+    # --- writing ------------------------------------------------------------------------------------------
+
+    async def _write_batches(self) -> None:
+        while True:
+            chunks, jobs = self._take_ready()
+            if chunks or jobs:
+                await self._write_batch(chunks, jobs)
+            elif self._draining and not self._items and not self._chunks:
+                return
+            else:
+                self._writer_bell = trio.Event()
+                await self._writer_bell.wait()
+
+    def _take_ready(self) -> tuple[list[_Chunk], list[_Job]]:
+        chunks: list[_Chunk] = []
+        count = 0
+        while self._chunks and self._chunks[0].verdicts is not None and count < MAX_BATCH_MESSAGES:
+            chunk = self._chunks.popleft()
+            count += len(chunk.items)
+            chunks.append(chunk)
+        jobs = list(self._jobs)
+        self._jobs.clear()
+        return chunks, jobs
+
+    async def _write_batch(self, chunks: list[_Chunk], jobs: list[_Job]) -> None:
+        self._stopped = self.publishing_stopped()
+        try:
+            outcome = await trio.to_thread.run_sync(self._commit, chunks, jobs, limiter=self._writer_thread)
+        except StoreFull as full:
+            outcome = _refuse_all(chunks, jobs, str(full))
+        self._apply(outcome)
+        self._release(chunks)
+        for job in jobs:
+            job.done.set()
+
+    def _commit(self, chunks: list[_Chunk], jobs: list[_Job]) -> _Outcome:
+        """One transaction (in the writer's thread); without the jobs that turn out to be broken."""
+        while True:
+            try:
+                return self._store.write(lambda txn: self._fill(txn, chunks, jobs))
+            except _BrokenJob as broken:
+                broken.job.error, broken.job.is_broken = broken.__cause__, True
+
+    def _fill(self, txn: Txn, chunks: list[_Chunk], jobs: list[_Job]) -> _Outcome:
+        appender = Appender(self._log, txn)
+        stored = 0
+        not_stored: list[tuple[_Item, NotStored, str]] = []
+        for chunk in chunks:
+            for item, verdict in zip(chunk.items, chunk.verdicts or (), strict=True):
+                if isinstance(verdict, str):
+                    not_stored.append((item, NotStored.INVALID, verdict))
+                    continue
+                chain = appender.append(verdict, self._next_received())
+                if chain is Chain.NEXT:
+                    stored += 1
+                else:
+                    not_stored.append((item, NotStored[chain.name], chain.value))
+        for job in jobs:
+            if not job.is_broken:
+                self._run_job(job, appender)
+        return _Outcome(appender.finish(), stored, not_stored)
+
+    @staticmethod
+    def _run_job(job: _Job, appender: Appender) -> None:
+        job.result = job.error = None  # a repeated transaction starts over
+        try:
+            job.result = job.run(appender)
+        except RpcError as refusal:
+            job.error = refusal
+        except MapFull:
+            raise  # the store grows the map and runs the transaction again
+        except Exception as error:
+            raise _BrokenJob(job) from error
+
+    # --- after the commit ---------------------------------------------------------------------------------
+
+    def _apply(self, outcome: _Outcome) -> None:
+        if outcome.changes is not None:
+            self._apply_changes(outcome.changes, outcome.stored)
+        for item, failure, reason in outcome.not_stored:
+            self._metrics.received.labels(failure.value).inc()
+            item.refused(item.feed, item.sequence, failure, reason)
+
+    def _apply_changes(self, changes: Changes, stored: int) -> None:
+        self._log.apply(changes)
+        for author, target, value in changes.edges:
+            self._graph.set_edge(author, target, value)
+        self._metrics.received.labels("stored").inc(stored)
+        self._metrics.published.inc(len(changes.appended) - stored)
+        own = self._log.numbers.get(self._keys.public)
+        if own is not None and own in changes.heads:
+            self.own_feed.grew(self._log.heads[own], trio.current_time())
+        for watcher in self.watchers:
+            watcher(changes)
+
+    def _release(self, chunks: list[_Chunk]) -> None:
+        self._held_bytes -= sum(len(item.raw) for chunk in chunks for item in chunk.items)
+        self._room.unpark_all()
+
+    def _next_received(self) -> float:
+        """Our receive time of a message: strictly increasing, so it orders what one transaction holds."""
+        self.last_received = _next_timestamp(self._wall_clock(), self.last_received)
+        return self.last_received
+
+
+class _BrokenJob(Exception):
+    def __init__(self, job: _Job) -> None:
+        self.job = job
+
+
+def _refuse_all(chunks: list[_Chunk], jobs: list[_Job], reason: str) -> _Outcome:
+    for job in jobs:
+        job.error = RpcError(f"this pub can't store anything now: {reason}")
+    return _Outcome(None, 0, [(item, NotStored.DISK_FULL, reason) for chunk in chunks for item in chunk.items])
+
+
+def _next_timestamp(now: float, last: float) -> float:
+    """``now``, or the least later time than ``last`` that still reads as the same millisecond."""
+    now = float(int(now))
+    return now if now > last else round(last + SAME_MILLISECOND, 3)

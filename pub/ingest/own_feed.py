@@ -1,0 +1,93 @@
+"""May we publish? Only while nobody has shown us more of our own feed than we hold.
+
+A disk that was rolled back (a restored backup, a snapshot, a second machine with the same key) no longer knows the
+last messages of the pub's own feed, but the pub's friends do. Publishing then would give a sequence number a second
+message: a fork, and a forked feed is dead for ever. So a peer's note that shows our feed beyond our head stops all
+publishing until what is missing has arrived, which the replicator asks of that peer like of any other feed.
+
+A claim is not a proof, and anyone may claim. One that brings no message of ours for ``CLAIM_SECONDS`` lapses; each
+message that does arrive (our signature proves it) renews the claims still ahead of it. A member whose claim lapsed is
+no longer believed, and no stranger is once ``MAX_LAPSED_CLAIMS`` of theirs lapsed within
+``LAPSED_CLAIMS_SECONDS``: lies cost a minute each, and not for long.
+"""
+
+from collections import deque
+from dataclasses import dataclass
+
+CLAIM_SECONDS = 60.0  # a phone on a bad connection delivers its first message well within this
+MAX_CLAIMS = 100  # claims remembered at once: honest friends of a rolled-back pub all say the same
+MAX_LAPSED_CLAIMS = 5  # strangers' lies believed before we stop listening to strangers
+LAPSED_CLAIMS_SECONDS = 3600.0
+
+
+@dataclass(slots=True)
+class _Claim:
+    sequence: int
+    deadline: float
+
+
+class OwnFeed:
+    """What peers say of our own feed; times are seconds of the caller's monotonic clock."""
+
+    def __init__(self, unconfirmed: bool = False) -> None:
+        self.unconfirmed = unconfirmed
+        """The key is older than the store: the feed may exist elsewhere, and nobody has shown it yet."""
+        self.lapsed = 0
+        self._claims: dict[bytes, _Claim] = {}
+        self._liars: set[bytes] = set()
+        self._strangers_lapsed: deque[float] = deque(maxlen=MAX_LAPSED_CLAIMS)
+        self._strangers: set[bytes] = set()
+
+    def claim(self, peer: bytes, sequence: int, now: float, is_member: bool) -> bool:
+        """``peer`` shows our feed at ``sequence``, beyond our head. ``False``: it is not believed."""
+        if peer in self._liars or (not is_member and self._strangers_exhausted(now)):
+            return False
+        known = self._claims.get(peer)
+        if known is None:
+            if len(self._claims) >= MAX_CLAIMS:
+                return True  # publishing is stopped as it is
+            self._claims[peer] = _Claim(sequence, now + CLAIM_SECONDS)
+            if not is_member:
+                self._strangers.add(peer)
+        else:
+            known.sequence = max(known.sequence, sequence)
+        return True
+
+    def grew(self, head: int, now: float) -> None:
+        """A message of ours arrived from outside: our feed is now ``head`` long, and the claims are true so far."""
+        self.unconfirmed = False
+        for peer, claim in list(self._claims.items()):
+            if claim.sequence <= head:
+                self._forget(peer)
+            else:
+                claim.deadline = now + CLAIM_SECONDS
+
+    def stopped(self, head: int, now: float) -> str | None:
+        """Why nothing may be published now, or ``None``."""
+        self._lapse(head, now)
+        if self._claims:
+            longest = max(claim.sequence for claim in self._claims.values())
+            return f"a peer has message {longest} of this pub's own feed, we have {head}: waiting for what is missing"
+        if self.unconfirmed:
+            return "this key is older than this data folder: waiting for a peer to show the pub's own feed"
+        return None
+
+    def _lapse(self, head: int, now: float) -> None:
+        for peer, claim in list(self._claims.items()):
+            if claim.sequence <= head:
+                self._forget(peer)
+            elif now >= claim.deadline:
+                if peer in self._strangers:
+                    self._strangers_lapsed.append(now)  # their keys are free: remembering them would be no use
+                else:
+                    self._liars.add(peer)
+                self.lapsed += 1
+                self._forget(peer)
+
+    def _forget(self, peer: bytes) -> None:
+        del self._claims[peer]
+        self._strangers.discard(peer)
+
+    def _strangers_exhausted(self, now: float) -> bool:
+        lapsed = self._strangers_lapsed
+        return len(lapsed) == MAX_LAPSED_CLAIMS and now - lapsed[0] < LAPSED_CLAIMS_SECONDS

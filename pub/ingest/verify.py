@@ -1,0 +1,127 @@
+"""Verifying: raw messages in, verdicts out, in the order they were given. Where it runs is chosen here.
+
+``VerifierPool`` keeps processes of ``pub.ingest.worker`` and gives each chunk to the one with the least to do.
+``InlineVerifier`` does the same work on the spot: for tests that own the clock, and for offline commands.
+"""
+
+import socket
+import subprocess
+import sys
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from typing import Protocol
+
+import msgspec
+import trio
+
+from pub.ingest.worker import FRAME_HEADER, RECEIVE_SIZE, encode_frame, verdict
+from pub.protocol.classic import Message
+
+CHUNKS_PER_WORKER = 2  # one being verified, one waiting in its socket: a worker never idles for the round trip
+_decode = msgspec.msgpack.Decoder(list[Message | str]).decode
+
+
+class Verifier(Protocol):
+    """Checks everything about messages but how they continue their feeds."""
+
+    lanes: int
+    """How many chunks are worth having under way at once."""
+
+    async def verify(self, chunk: Sequence[bytes]) -> list[Message | str]:
+        """One verdict per raw message: the message, or the sentence that says why it is refused."""
+        ...
+
+
+class InlineVerifier:
+    """Verifies on the spot, blocking the event loop: 60 µs a message."""
+
+    lanes = 1
+
+    def __init__(self, hmac_key: bytes | None = None) -> None:
+        self._hmac_key = hmac_key
+
+    async def verify(self, chunk: Sequence[bytes]) -> list[Message | str]:
+        """See ``Verifier``."""
+        await trio.lowlevel.checkpoint()
+        return [verdict(raw, self._hmac_key) for raw in chunk]
+
+
+class _Worker:
+    """One process and its socket. Chunks are answered in the order they were sent."""
+
+    def __init__(self, process: subprocess.Popen[bytes], stream: trio.SocketStream) -> None:
+        self.process = process
+        self.under_way = 0
+        self._stream = stream
+        self._buffer = bytearray()
+        self._sending = trio.Lock()
+        self._receiving = trio.Lock()  # fair, so replies reach the callers in the order of their chunks
+
+    async def verify(self, chunk: Sequence[bytes]) -> list[Message | str]:
+        self.under_way += 1
+        try:
+            async with self._sending:
+                await self._stream.send_all(encode_frame(chunk))
+            async with self._receiving:
+                return _decode(await self._receive_frame())
+        finally:
+            self.under_way -= 1
+
+    async def _receive_frame(self) -> bytes:
+        wanted = FRAME_HEADER.size
+        while len(self._buffer) < wanted:
+            data = await self._stream.receive_some(RECEIVE_SIZE)
+            if not data:
+                raise RuntimeError(f"verifying process {self.process.pid} ended by itself: {self.process.poll()}")
+            self._buffer += data
+            if wanted == FRAME_HEADER.size <= len(self._buffer):
+                wanted += FRAME_HEADER.unpack_from(self._buffer)[0]
+        body = bytes(self._buffer[FRAME_HEADER.size : wanted])
+        del self._buffer[:wanted]
+        return body
+
+    async def close(self) -> None:
+        await self._stream.aclose()
+        await trio.to_thread.run_sync(self.process.wait)
+
+
+class VerifierPool:
+    """Verifies in processes. A process that dies ends the pub (crash-only: the supervisor restarts all of it)."""
+
+    def __init__(self, workers: Sequence[_Worker]) -> None:
+        self._workers = workers
+        self.lanes = len(workers) * CHUNKS_PER_WORKER
+
+    @property
+    def pids(self) -> list[int]:
+        """Process ids of the verifying processes."""
+        return [worker.process.pid for worker in self._workers]
+
+    async def verify(self, chunk: Sequence[bytes]) -> list[Message | str]:
+        """See ``Verifier``."""
+        return await min(self._workers, key=lambda worker: worker.under_way).verify(chunk)
+
+
+@asynccontextmanager
+async def open_verifiers(count: int, hmac_key: bytes | None = None) -> AsyncIterator[VerifierPool]:
+    """``count`` verifying processes for the length of the block; they end with it, or with us."""
+    workers: list[_Worker] = []
+    try:
+        while len(workers) < count:
+            workers.append(await _start_worker(hmac_key))
+        yield VerifierPool(workers)
+    finally:
+        with trio.CancelScope(shield=True):
+            for worker in workers:
+                await worker.close()
+
+
+async def _start_worker(hmac_key: bytes | None) -> _Worker:
+    ours, theirs = socket.socketpair()
+    with theirs:
+        process = subprocess.Popen(  # noqa: ASYNC220 - fork and exec of ourselves, before anyone is connected
+            [sys.executable, "-m", "pub.ingest.worker"], stdin=theirs.fileno()
+        )
+    stream = trio.SocketStream(trio.socket.from_stdlib_socket(ours))
+    await stream.send_all(encode_frame(hmac_key))
+    return _Worker(process, stream)
