@@ -1,0 +1,357 @@
+"""muxrpc over one byte stream: two tasks a peer, a reader and a sender, and no queue of messages between them.
+
+The reader hands what it reads straight to whoever the stream belongs to and waits for it (ingest's valve, mostly),
+so a peer that sends more than we can take in stops at its own TCP window: muxrpc has no credit, and head-of-line
+blocking is accepted. It never waits for a send: answers go to the outbox, which is bounded in bytes.
+
+The sender pulls. A stream with something to say is *ready*; whenever the socket is free the sender takes the outbox
+and then a page from each ready stream in turn, until a buffer is full, and writes it with one call. Who reads slowly
+costs a cursor, and only its own sender waits.
+"""
+
+from collections import deque
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import msgspec
+import trio
+
+from pub.errors import ProtocolError, RpcError, SlowPeer
+from pub.net.roles import Peer
+from pub.protocol.muxrpc import (
+    BODY_LIMIT,
+    DataReceived,
+    Event,
+    GoodbyeReceived,
+    Kind,
+    ReplyReceived,
+    RequestFailed,
+    RequestReceived,
+    Session,
+    StreamEnded,
+    method_not_allowed,
+    no_such_method,
+)
+from pub.protocol.packets import BodyType
+
+SEND_BUFFER = 1 << 16  # bytes gathered for one write: 16 boxes, a few TCP windows of a phone
+CONNECTION_LOST = "unexpected end of parent stream"  # what JavaScript peers say to calls left open
+
+
+class Receiver(Protocol):
+    """The consuming end of a stream."""
+
+    async def receive(self, bodies: list[bytes]) -> None:
+        """All data packets one read brought for this stream, in order. May wait; must not wait for a send."""
+        ...
+
+    def ended(self, error: RpcError | None) -> None:
+        """The peer ended its side (or the connection did): nothing more will come."""
+        ...
+
+
+class Source(Protocol):
+    """The producing end of a stream: asked only when the socket is free."""
+
+    def next_page(self, budget: int) -> list[bytes]:
+        """JSON bodies to send now, about ``budget`` bytes; empty: nothing until the stream is woken again."""
+        ...
+
+
+class RpcStream:
+    """One open source, sink or duplex stream, whichever side opened it."""
+
+    __slots__ = ("connection", "is_ready", "number", "receiver", "source")
+
+    def __init__(self, connection: "Connection", number: int) -> None:
+        self.connection = connection
+        self.number = number
+        self.receiver: Receiver | None = None
+        self.source: Source | None = None
+        self.is_ready = False
+
+    def wake(self) -> None:
+        """The source has something to say."""
+        if not self.is_ready:
+            self.is_ready = True
+            self.connection.stream_ready(self)
+
+    def send(self, value: Any) -> None:
+        """One packet through the outbox: for the few things that are not pulled from a source."""
+        self.connection.queue(self.connection.session.data(self.number, msgspec.json.encode(value)))
+
+    def end(self, error: RpcError | None = None) -> None:
+        """End our side; what the source gave so far goes out first."""
+        self.source = None
+        self.connection.end_stream(self.number, error)
+
+
+@dataclass(frozen=True, slots=True)
+class Method:
+    """An entry of a METHODS table. ``type`` is what the manifest says; a sync method is asked like an async one.
+
+    ``handler`` is called with the connection and the arguments (sync: returns the answer; async: awaited), or with
+    the new ``RpcStream`` and the arguments (source, sink, duplex). It refuses by raising ``RpcError``.
+    """
+
+    type: str
+    handler: Callable[..., Any]
+    body_limit: int = BODY_LIMIT
+    """Bytes in one packet of the stream."""
+
+    @property
+    def kind(self) -> Kind:
+        """How the wire asks for it."""
+        return Kind.ASYNC if self.type == "sync" else Kind(self.type)
+
+
+Methods = dict[tuple[str, ...], Method]
+
+
+class Connection:
+    """One authenticated peer. ``run`` returns when it has gone, and raises what it did wrong."""
+
+    def __init__(
+        self,
+        stream: trio.abc.Stream,
+        peer: Peer,
+        *,
+        methods: Methods,
+        is_allowed: Callable[[Peer, tuple[str, ...]], bool],
+        max_outbound: int,
+    ) -> None:
+        self.peer = peer
+        self.session = Session()
+        self.opened = self.last_received = trio.current_time()
+        self._stream = stream
+        self._methods = methods
+        self._is_allowed = is_allowed
+        self._max_outbound = max_outbound
+        self._streams: dict[int, RpcStream] = {}
+        self._calls: dict[int, Callable[[Any], None]] = {}
+        self._outbox = bytearray()
+        self._ready: deque[RpcStream] = deque()
+        self._bell = trio.Event()
+        self._is_closing = False
+        self._failure: ProtocolError | None = None
+        self._nursery: trio.Nursery | None = None
+
+    async def run(self) -> None:
+        """Serve the peer until it says goodbye, hangs up, breaks the protocol, or is dropped."""
+        try:
+            async with trio.open_nursery() as self._nursery:
+                self._nursery.start_soon(self._send)
+                await self._receive()
+                self.close()
+        finally:
+            self._abandon_streams()
+            with trio.CancelScope(shield=True):
+                await self._stream.aclose()  # the box stream's goodbye, if the peer still takes it
+        if self._failure is not None:
+            raise self._failure
+
+    def close(self) -> None:
+        """Say goodbye once everything queued is out; ``run`` then returns."""
+        if not self._is_closing:
+            self._is_closing = True
+            self.queue(self.session.goodbye())
+            self._bell.set()
+
+    def drop(self, failure: ProtocolError) -> None:
+        """Drop the peer now, without a goodbye; ``run`` raises ``failure``."""
+        if self._failure is None:
+            self._failure = failure
+            self._cancel()
+
+    def _cancel(self) -> None:
+        if self._nursery is not None:
+            self._nursery.cancel_scope.cancel()
+
+    def _abandon_streams(self) -> None:
+        lost = RpcError(CONNECTION_LOST)
+        for stream in list(self._streams.values()):
+            self._end_stream(stream, lost)
+        for answer in list(self._calls.values()):
+            answer(lost)
+
+    # --- what our side asks of the peer -------------------------------------------------------------------
+
+    async def call(self, name: tuple[str, ...], args: list[Any]) -> Any:
+        """Ask an async method of the peer. Raises ``RpcError`` when it refuses or goes away."""
+        number, data = self.session.open(name, args, Kind.ASYNC)
+        answered = trio.Event()
+        answers: list[Any] = []
+
+        def answer(value: Any) -> None:
+            answers.append(value)
+            answered.set()
+
+        self._calls[number] = answer
+        self.queue(data)
+        try:
+            await answered.wait()
+        finally:
+            self._calls.pop(number, None)
+        if isinstance(answers[0], RpcError):
+            raise answers[0]
+        return answers[0]
+
+    def open_stream(
+        self, name: tuple[str, ...], args: list[Any], kind: Kind, body_limit: int = BODY_LIMIT
+    ) -> RpcStream:
+        """Open a stream of the peer's; the caller sets ``receiver`` and ``source``."""
+        number, data = self.session.open(name, args, kind, body_limit)
+        self.queue(data)
+        return self._new_stream(number)
+
+    # --- sending ------------------------------------------------------------------------------------------
+
+    def queue(self, data: bytes) -> None:
+        """Put bytes of the session into the outbox. When it is full the peer is dropped (``run`` raises SlowPeer)."""
+        self._outbox += data
+        self._bell.set()
+        if len(self._outbox) > self._max_outbound:
+            self.drop(SlowPeer(f"{len(self._outbox)} bytes of answers wait for this peer to read"))
+
+    def end_stream(self, number: int, error: RpcError | None) -> None:
+        """Our end of a stream; it is forgotten unless the peer's end still means something to its receiver."""
+        self.queue(self.session.end(number, error))
+        if not self.session.is_watched(number):
+            self._streams.pop(number, None)
+
+    def stream_ready(self, stream: RpcStream) -> None:
+        """``stream`` has something to say; see ``RpcStream.wake``."""
+        self._ready.append(stream)
+        self._bell.set()
+
+    async def _send(self) -> None:
+        while True:
+            if data := self._next_buffer():
+                await self._send_buffer(data)
+            elif self._is_closing:
+                break
+            else:
+                self._bell = trio.Event()
+                await self._bell.wait()
+        self._cancel()
+
+    async def _send_buffer(self, data: bytes | bytearray) -> None:
+        try:
+            await self._stream.send_all(data)
+        except trio.BrokenResourceError:
+            if not self._is_closing:  # else the peer did not wait for our goodbye
+                raise
+
+    def _next_buffer(self) -> bytes | bytearray:
+        buffer = self._outbox
+        self._outbox = bytearray()
+        while self._ready and len(buffer) < SEND_BUFFER:
+            stream = self._ready.popleft()
+            bodies = stream.source.next_page(SEND_BUFFER - len(buffer)) if stream.source else []
+            if bodies:
+                buffer += self.session.data_many(stream.number, bodies)
+                self._ready.append(stream)
+            else:
+                stream.is_ready = False
+        return buffer
+
+    # --- receiving ----------------------------------------------------------------------------------------
+
+    async def _receive(self) -> None:
+        while data := await self._stream.receive_some():
+            self.last_received = trio.current_time()
+            self.session.receive_data(bytes(data))
+            is_over = not await self._handle_events()
+            self.queue(self.session.data_to_send())
+            if is_over:
+                return
+
+    async def _handle_events(self) -> bool:
+        """Handle all that one read brought; ``False`` after a goodbye."""
+        bodies: dict[int, list[bytes]] = {}
+        while (event := self.session.next_event()) is not None:
+            if type(event) is DataReceived:
+                if event.type is BodyType.JSON:
+                    bodies.setdefault(event.number, []).append(event.body)
+                continue
+            await self._deliver(bodies)
+            if isinstance(event, GoodbyeReceived):
+                return False
+            self._handle(event)
+        await self._deliver(bodies)
+        return True
+
+    async def _deliver(self, bodies: dict[int, list[bytes]]) -> None:
+        while bodies:
+            number, batch = bodies.popitem()
+            stream = self._streams.get(number)
+            if stream is not None and stream.receiver is not None:
+                await stream.receiver.receive(batch)
+
+    def _handle(self, event: Event) -> None:
+        if isinstance(event, RequestReceived):
+            self._answer_request(event)
+        elif isinstance(event, StreamEnded):
+            stream = self._streams.get(event.number)
+            if stream is not None:
+                self._end_stream(stream, event.error)
+                stream.end()
+        elif isinstance(event, ReplyReceived) and event.number in self._calls:
+            self._calls[event.number](msgspec.json.decode(event.body) if event.type is BodyType.JSON else event.body)
+        elif isinstance(event, RequestFailed) and event.number in self._calls:
+            self._calls[event.number](event.error)
+
+    def _end_stream(self, stream: RpcStream, error: RpcError | None) -> None:
+        self._streams.pop(stream.number, None)
+        stream.source = None
+        receiver, stream.receiver = stream.receiver, None
+        if receiver is not None:
+            receiver.ended(error)
+
+    # --- answering ----------------------------------------------------------------------------------------
+
+    def _answer_request(self, request: RequestReceived) -> None:
+        method = self._methods.get(request.name)
+        if not self._is_allowed(self.peer, request.name):
+            self._refuse(request, method_not_allowed(request.name))
+        elif method is None or method.kind is not request.kind:
+            self._refuse(request, no_such_method(request.kind, request.name))
+        elif method.type == "async" and self._nursery is not None:
+            self._nursery.start_soon(self._answer_async, request.number, method.handler, request.args)
+        elif method.type == "sync":
+            self._answer_sync(request.number, method.handler, request.args)
+        else:
+            self.session.set_body_limit(request.number, method.body_limit)
+            self._open_requested(request, method.handler)
+
+    def _refuse(self, request: RequestReceived, error: RpcError) -> None:
+        self.queue(self.session.fail(request.number, error))
+
+    def _answer_sync(self, number: int, handler: Callable[..., Any], args: list[Any]) -> None:
+        try:
+            answer = handler(self, args)
+        except RpcError as error:
+            self.queue(self.session.fail(number, error))
+        else:
+            self.queue(self.session.reply(number, msgspec.json.encode(answer)))
+
+    async def _answer_async(self, number: int, handler: Callable[..., Awaitable[Any]], args: list[Any]) -> None:
+        try:
+            answer = await handler(self, args)
+        except RpcError as error:
+            self.queue(self.session.fail(number, error))
+        else:
+            self.queue(self.session.reply(number, msgspec.json.encode(answer)))
+
+    def _open_requested(self, request: RequestReceived, handler: Callable[..., Any]) -> None:
+        stream = self._new_stream(request.number)
+        try:
+            handler(stream, request.args)
+        except RpcError as error:
+            self._end_stream(stream, None)
+            stream.end(error)
+
+    def _new_stream(self, number: int) -> RpcStream:
+        stream = self._streams[number] = RpcStream(self, number)
+        return stream

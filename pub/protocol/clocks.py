@@ -1,0 +1,133 @@
+"""EBT clocks: what one peer has of every feed, kept small enough to hold thousands of peers.
+
+A note is the number the protocol sends (see `ebt`): the sequence shifted left, the lowest bit set when the peer does
+not want messages now, -1 when it does not replicate the feed at all. A clock keeps the peer's last note per feed number
+in two parallel arrays sorted by feed: eight bytes per feed, bisected on access, merged at once when a frame carries many.
+
+`ABSENT` stands for a feed the peer never mentioned. Like -1 it is odd and negative, so `note & 1` reads "send nothing"
+and `note >> 1` reads "behind everyone" for both, without a special case.
+
+A `FeedSet` is a bitmap over feed numbers, for the things a session has to remember about most feeds.
+"""
+
+import sys
+from array import array
+from bisect import bisect_left
+from collections.abc import Iterator, Mapping
+
+from pub.errors import EbtError
+
+ABSENT = -3
+
+_FEW = 64  # up to so many notes, inserting one by one (moving memory) is cheaper than sorting the clock anew
+_ENTRY = 8  # bytes per feed when packed: feed number and note, 32 bits each, little-endian
+
+
+class FeedSet:
+    """A set of feed numbers, one bit each."""
+
+    __slots__ = ("_bits",)
+
+    def __init__(self) -> None:
+        self._bits = bytearray()
+
+    def __contains__(self, feed: int) -> bool:
+        index = feed >> 3
+        return index < len(self._bits) and self._bits[index] >> (feed & 7) & 1 == 1
+
+    def add(self, feed: int) -> None:
+        """Put a feed in; the bitmap grows as far as the highest feed."""
+        index = feed >> 3
+        if index >= len(self._bits):
+            self._bits.extend(bytes(index + 1 - len(self._bits)))
+        self._bits[index] |= 1 << (feed & 7)
+
+    def discard(self, feed: int) -> None:
+        """Take a feed out, if it is in."""
+        index = feed >> 3
+        if index < len(self._bits):
+            self._bits[index] &= ~(1 << (feed & 7))
+
+
+class Clock:
+    """A peer's notes by feed number."""
+
+    __slots__ = ("_feeds", "_notes")
+
+    def __init__(self, notes: Mapping[int, int] | None = None) -> None:
+        self._feeds = array("I")
+        self._notes = array("i")
+        if notes:
+            self._rebuild(notes)
+
+    def __len__(self) -> int:
+        return len(self._feeds)
+
+    def get(self, feed: int) -> int:
+        """The note of one feed, or ABSENT."""
+        feeds = self._feeds
+        index = bisect_left(feeds, feed)
+        return self._notes[index] if index < len(feeds) and feeds[index] == feed else ABSENT
+
+    def set(self, feed: int, note: int) -> None:
+        """Replace the note of one feed."""
+        feeds = self._feeds
+        index = bisect_left(feeds, feed)
+        if index < len(feeds) and feeds[index] == feed:
+            self._notes[index] = note
+        else:
+            feeds.insert(index, feed)
+            self._notes.insert(index, note)
+
+    def advance(self, feed: int, sequence: int) -> None:
+        """Raise the sequence of one feed and keep its receive bit; a feed the peer refused stays refused."""
+        note = self.get(feed)
+        if note != -1 and note >> 1 < sequence:
+            self.set(feed, sequence << 1 | note & 1)
+
+    def update(self, notes: Mapping[int, int]) -> None:
+        """Replace many notes at once."""
+        if len(notes) <= _FEW:
+            for feed, note in notes.items():
+                self.set(feed, note)
+        else:
+            self._rebuild({**dict(self.items()), **notes})
+
+    def items(self) -> Iterator[tuple[int, int]]:
+        """(feed, note) in the order of feed numbers."""
+        return zip(self._feeds, self._notes, strict=True)
+
+    def to_save(self, unconfirmed: FeedSet) -> "Clock":
+        """What a later session may start from: every receive bit off, without the feeds the peer has not confirmed."""
+        return Clock({feed: note | 1 for feed, note in self.items() if feed not in unconfirmed})
+
+    def pack(self) -> bytes:
+        """The clock as bytes: all feed numbers, then all notes."""
+        return _little_endian(self._feeds).tobytes() + _little_endian(self._notes).tobytes()
+
+    @classmethod
+    def unpack(cls, packed: bytes) -> "Clock":
+        """The reverse of `pack`. Raises EbtError when it is not the work of `pack`."""
+        half, rest = divmod(len(packed), 2)
+        if rest or len(packed) % _ENTRY:
+            raise EbtError(f"a packed clock cannot have {len(packed)} bytes")
+        clock = cls()
+        clock._feeds = _little_endian(array("I", packed[:half]))
+        clock._notes = _little_endian(array("i", packed[half:]))
+        if any(low >= high for low, high in zip(clock._feeds, clock._feeds[1:], strict=False)):
+            raise EbtError("the feeds of a packed clock are not in order")
+        if clock._notes and min(clock._notes) < -1:
+            raise EbtError("a packed clock holds a number that is no note")
+        return clock
+
+    def _rebuild(self, notes: Mapping[int, int]) -> None:
+        feeds = sorted(notes)
+        self._feeds = array("I", feeds)
+        self._notes = array("i", [notes[feed] for feed in feeds])
+
+
+def _little_endian(numbers: "array[int]") -> "array[int]":
+    if sys.byteorder == "big":
+        numbers = numbers[:]
+        numbers.byteswap()
+    return numbers

@@ -1,0 +1,201 @@
+"""EBT: which peer we ask for which feed. One session per feed is its *sender*, the one we told to send it to us.
+
+A sender keeps its feed while it owes us messages that it announced: the feed is *awaited*. Another peer that announces
+more is remembered and takes over when the sender has nothing left, leaves, or is silent for too long. The author of a
+feed is asked at once. (The reference lets whoever claims more interrupt a sender at work. Then one liar stops a feed.)
+
+A sender that owes us messages and sends nothing goes on the *bench* for that feed: nobody asks it again for a while,
+unless nobody else is left; then it stays sender, but anybody may take its place.
+
+Who announced more than we have is a bitmap over session slots. A bit is a hint: the clock of the session decides, and a
+bit whose session is gone, or has nothing more, is cleared when it is met.
+"""
+
+from collections.abc import Iterator, Sequence
+from itertools import chain
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from pub.protocol.replication import ReplicatorSession
+
+STALL_SECONDS = 3.0  # the reference's patience with a peer that announced more and sends nothing at all
+LINGER_SECONDS = 30.0  # a peer that sends other feeds meanwhile may be busy, but then another gets its chance
+BENCH_SECONDS = 30.0  # long enough that a liar costs us little, short enough for a peer that only hung
+TICK_SECONDS = 1.0  # how often the awaited feeds are looked through
+
+
+class Slots:
+    """The open sessions, by small numbers that are used again; a set of sessions is a bitmap over them."""
+
+    __slots__ = ("_sessions",)
+
+    def __init__(self) -> None:
+        self._sessions: list[ReplicatorSession | None] = []
+
+    def take(self) -> int:
+        """The lowest free slot: low numbers keep the bitmaps short."""
+        if None in self._sessions:
+            return self._sessions.index(None)
+        self._sessions.append(None)
+        return len(self._sessions) - 1
+
+    def __setitem__(self, slot: int, session: "ReplicatorSession | None") -> None:
+        self._sessions[slot] = session
+
+    def each(self, bits: int) -> "Iterator[tuple[int, ReplicatorSession | None]]":
+        """(bit, session) for every bit, lowest first; None where the session is gone."""
+        sessions = self._sessions
+        while bits:
+            bit = bits & -bits
+            bits ^= bit
+            yield bit, sessions[bit.bit_length() - 1]
+
+
+class Senders:
+    """The sender of every feed. `now` is the latest time that anyone told us."""
+
+    __slots__ = ("_ahead", "_awaited", "_benches", "_by_feed", "_check_at", "_heads", "_slots", "now", "unasked")
+
+    def __init__(self, heads: Sequence[int], slots: Slots) -> None:
+        self.now = 0.0
+        self.unasked: set[int] = set()  # feeds that we ask for only where a peer shows more than we have
+        self._heads = heads
+        self._slots = slots
+        self._by_feed: dict[int, ReplicatorSession] = {}
+        self._awaited: dict[int, float] = {}  # feed -> when its sender was asked, or last sent some of it
+        self._ahead: dict[int, int] = {}  # feed -> slots of the sessions that announced more than we had
+        self._benches: set[ReplicatorSession] = set()  # sessions that sit on the bench for some feed
+        self._check_at: float | None = None
+
+    def is_sender(self, feed: int, session: "ReplicatorSession") -> bool:
+        """Whether this is the session we ask for a feed."""
+        return self._by_feed.get(feed) is session
+
+    def is_awaited(self, feed: int) -> bool:
+        """Whether the sender of a feed owes us messages of it."""
+        return feed in self._awaited
+
+    def volunteer(self, feed: int, session: "ReplicatorSession") -> None:
+        """We write to this session about a feed anyway: ask it if nobody is asked, or if the feed is its own."""
+        sender = self._by_feed.get(feed)
+        if feed not in self.unasked and sender is not session and (sender is None or feed == session.peer_feed):
+            self._ask(feed, session)
+
+    def announced(self, feed: int, session: "ReplicatorSession") -> None:
+        """This session has more of a feed than we do."""
+        self._ahead[feed] = self._ahead.get(feed, 0) | session.bit
+        if feed in session.benched:
+            return
+        sender = self._by_feed.get(feed)
+        if sender is session:
+            self._awaited.setdefault(feed, self.now)
+            self._look_in(STALL_SECONDS)
+        elif feed not in self._awaited or feed == session.peer_feed:
+            self._ask(feed, session)
+
+    def caught_up(self, feed: int, session: "ReplicatorSession") -> None:
+        """This session says that it has no more of a feed than we do."""
+        if feed in self._awaited and self._by_feed[feed] is session:
+            del self._awaited[feed]
+            self._settle(feed, session)
+
+    def moved(self, feed: int, head: int) -> None:
+        """Our head has grown: is the sender done, and has somebody else more?"""
+        sender = self._by_feed.get(feed)
+        if sender is not None and feed in self._awaited:
+            if sender.sequence(feed) > head:
+                self._awaited[feed] = self.now
+                return
+            del self._awaited[feed]
+        if feed in self._ahead:
+            self._settle(feed, sender)
+        if feed in self.unasked and feed not in self._awaited:
+            self.dismiss(feed)
+
+    def release(self, feed: int, session: "ReplicatorSession") -> None:
+        """This session shall not be the sender of a feed (any more)."""
+        if self._by_feed.get(feed) is session:
+            del self._by_feed[feed]
+            self._awaited.pop(feed, None)
+            self._settle(feed, session)
+
+    def bench(self, feed: int, session: "ReplicatorSession") -> None:
+        """Do not ask this session for a feed for a while."""
+        session.benched[feed] = self.now + BENCH_SECONDS
+        self._benches.add(session)
+        self._look_in(TICK_SECONDS)
+
+    def dismiss(self, feed: int) -> None:
+        """Ask nobody for a feed; its sender hears of it when a note to it is due."""
+        sender = self._by_feed.pop(feed, None)
+        self._awaited.pop(feed, None)
+        if sender is not None:
+            sender.note_later(feed)
+
+    def forget(self, feed: int) -> None:
+        """The feed is no longer replicated."""
+        self.unasked.discard(feed)
+        self._by_feed.pop(feed, None)
+        self._awaited.pop(feed, None)
+        self._ahead.pop(feed, None)
+
+    def leave(self, session: "ReplicatorSession") -> None:
+        """The session is closed (its slot is empty already)."""
+        self._benches.discard(session)
+        for feed in [feed for feed, sender in self._by_feed.items() if sender is session]:
+            self.release(feed, session)
+
+    def next_timeout(self) -> float | None:
+        """When `timeout` wants to be called, or None."""
+        return self._check_at
+
+    def timeout(self, now: float) -> None:
+        """Take feeds away from senders that are silent about them, and let others leave the bench."""
+        self.now = now
+        if self._check_at is None or now < self._check_at:
+            return
+        for feed, since in list(self._awaited.items()):
+            sender = self._by_feed[feed]
+            if now >= min(max(since, sender.heard) + STALL_SECONDS, since + LINGER_SECONDS):
+                del self._awaited[feed]
+                self.bench(feed, sender)
+                self._settle(feed, sender)
+        for session in list(self._benches):
+            for feed in [feed for feed, until in session.benched.items() if until <= now]:
+                del session.benched[feed]
+                if session.sequence(feed) > self._heads[feed] and session.shares(feed):
+                    self.announced(feed, session)
+            if not session.benched:
+                self._benches.discard(session)
+        self._check_at = now + TICK_SECONDS if self._awaited or self._benches else None
+
+    def _look_in(self, seconds: float) -> None:
+        if self._check_at is None:
+            self._check_at = self.now + seconds
+
+    def _ask(self, feed: int, session: "ReplicatorSession") -> None:
+        """Make this session the sender of a feed; the old one is told to stop."""
+        old = self._by_feed.get(feed)
+        if old is not None:
+            old.note_later(feed)
+        self._by_feed[feed] = session
+        session.note_later(feed)
+        if session.sequence(feed) > self._heads[feed]:
+            self._awaited[feed] = self.now
+            self._look_in(STALL_SECONDS)
+        else:
+            self._awaited.pop(feed, None)
+
+    def _settle(self, feed: int, last: "ReplicatorSession | None") -> None:
+        """The sender owes us nothing: ask the next session behind `last` (round robin) that has more, if any."""
+        ahead = self._ahead.pop(feed, 0)
+        above = ahead & (-2 << last.slot) if last is not None else 0
+        stale = 0
+        for bit, session in chain(self._slots.each(above), self._slots.each(ahead ^ above)):
+            if session is None or session.sequence(feed) <= self._heads[feed] or not session.shares(feed):
+                stale |= bit
+            elif session is not last and feed not in session.benched:
+                self._ask(feed, session)
+                break
+        if ahead != stale:
+            self._ahead[feed] = ahead ^ stale

@@ -1,0 +1,93 @@
+"""``gossip.ping``: the volley that keeps a connection alive and shows both clocks.
+
+The caller's first packet is a serve: we volley it back, and after the timeout it asked for we serve, which it volleys
+back. If nobody served again, the other side's inactivity timer would close the link. All pending serves of all peers
+share one timer.
+"""
+
+import heapq
+from itertools import count
+from typing import Any
+
+import trio
+
+from pub.errors import RpcError
+from pub.net.connection import Method, Methods, RpcStream
+from pub.rpc.arguments import options
+from pub.rpc.context import Pub
+
+DEFAULT_TIMEOUT = 300.0  # seconds between volleys; what JavaScript peers use
+SHORTEST_TIMEOUT = 5.0  # a caller may not make us ping faster than this
+LONGEST_TIMEOUT = 300.0  # nor so slowly that an idle link dies of its 600 s inactivity timer
+
+
+class Volleys:
+    """The serves that are due, over all peers: one heap, driven by ``run``."""
+
+    def __init__(self) -> None:
+        self._due: list[tuple[float, int, Volley]] = []
+        self._order = count()
+        self._bell = trio.Event()
+
+    def schedule(self, volley: "Volley", at: float) -> None:
+        """Let ``volley`` serve at ``at`` (trio's clock, seconds)."""
+        heapq.heappush(self._due, (at, next(self._order), volley))
+        self._bell.set()
+
+    async def run(self) -> None:
+        """Serve whatever is due, for ever."""
+        while True:
+            while self._due and self._due[0][0] <= trio.current_time():
+                heapq.heappop(self._due)[2].serve()
+            self._bell = trio.Event()
+            with trio.move_on_at(self._due[0][0] if self._due else float("inf")):
+                await self._bell.wait()
+
+
+class Volley:
+    """Our end of one ping stream."""
+
+    def __init__(self, pub: Pub, stream: RpcStream, timeout: float) -> None:
+        self._pub = pub
+        self._stream: RpcStream | None = stream
+        self._timeout = timeout
+        self._has_served = False
+        self._is_scheduled = False
+
+    async def receive(self, bodies: list[bytes]) -> None:
+        """A timestamp of the peer: the answer to our serve, or a serve of its own."""
+        for _ in bodies:
+            if self._has_served:
+                self._has_served = False
+            else:
+                self._send_time()
+                self._schedule()
+
+    def ended(self, _error: RpcError | None) -> None:
+        """The peer is done with pings."""
+        self._stream = None
+
+    def serve(self) -> None:
+        """It is our turn to ask."""
+        self._is_scheduled = False
+        self._has_served = True
+        self._send_time()
+
+    def _schedule(self) -> None:
+        if not self._is_scheduled:  # a peer that pings without pause gets its answers, and one serve
+            self._is_scheduled = True
+            self._pub.volleys.schedule(self, trio.current_time() + self._timeout)
+
+    def _send_time(self) -> None:
+        if self._stream is not None:
+            self._stream.send(int(self._pub.wall_clock()))
+
+
+def ping(pub: Pub, stream: RpcStream, args: list[Any]) -> None:
+    """duplex ``[{timeout: ms}]``: numbers both ways, milliseconds since the epoch."""
+    asked = options(args).get("timeout")
+    seconds = asked / 1000 if isinstance(asked, int | float) else DEFAULT_TIMEOUT
+    stream.receiver = Volley(pub, stream, min(max(seconds, SHORTEST_TIMEOUT), LONGEST_TIMEOUT))
+
+
+METHODS: Methods = {("gossip", "ping"): Method("duplex", ping)}

@@ -1,0 +1,64 @@
+"""Who this pub is, where it is reached, and how it is."""
+
+from typing import Any
+
+from pub.net.connection import Connection, Method, Methods
+from pub.protocol.addresses import format_address
+from pub.protocol.refs import feed_id
+from pub.rpc.context import Pub
+from pub.store.members import Member
+
+
+def whoami(pub: Pub, _caller: Connection, _args: list[Any]) -> dict[str, str]:
+    """``{"id": "@….ed25519"}``"""
+    return {"id": pub.keys.id}
+
+
+async def get_address(pub: Pub, _caller: Connection, _args: list[Any]) -> str | None:
+    """The multiserver address members dial, or null when the operator has not set one."""
+    return format_address(pub.address) if pub.address else None
+
+
+def status(pub: Pub, _caller: Connection, _args: list[Any]) -> dict[str, Any]:
+    """How the pub is, for ``ssb-pub status``; counts are of this moment, ``uptime`` is in seconds."""
+    with pub.store.read() as txn:
+        member_count = pub.members.count(txn)
+    return {
+        "id": pub.keys.id,
+        "name": pub.name,
+        "version": pub.version,
+        "address": format_address(pub.address) if pub.address else None,
+        "ready": pub.is_ready,
+        "uptime": round((pub.wall_clock() - pub.started) / 1000, 1),
+        "peers": len({each.peer.key for each in pub.lobby.connections if each.peer.key}),
+        "feeds": sum(1 for head in pub.log.heads if head),
+        "messages": pub.log.message_count,
+        "members": member_count,
+        "publishing": pub.ingest.publishing_stopped(),
+        "internal_errors": pub.metrics.value("internal_errors_total"),
+        "limit_hits": pub.metrics.limits_hit(),
+    }
+
+
+def list_members(pub: Pub, _caller: Connection, _args: list[Any]) -> list[dict[str, Any]]:
+    """Everyone the pub follows: id, when they joined (ms) and by which invite."""
+    with pub.store.read() as txn:
+        return [member_json(pub.log.keys[feed], member) for feed, member in pub.members.entries(txn)]
+
+
+def member_json(key: bytes, member: Member) -> dict[str, Any]:
+    """A member as ``ssb-pub members --json`` shows it."""
+    return {
+        "id": feed_id(key),
+        "joined": member.joined,
+        "invite": feed_id(member.guest) if member.guest else None,
+        "note": member.note,
+    }
+
+
+METHODS: Methods = {
+    ("whoami",): Method("sync", whoami),
+    ("getAddress",): Method("async", get_address),
+    ("status",): Method("sync", status),
+    ("members",): Method("sync", list_members),
+}
