@@ -1,0 +1,5 @@
+"""``python -m pub.cli`` is ``ssb-pub``."""
+
+from pub.cli import main
+
+main(prog_name="ssb-pub")

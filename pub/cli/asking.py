@@ -1,0 +1,24 @@
+"""Who answers a command: the running pub if there is one, else the data folder, as far as reading goes."""
+
+from typing import Any
+
+from pub.config import Settings
+from pub.net.control import PubNotRunning, ask
+
+
+def read(settings: Settings, name: tuple[str, ...]) -> Any:
+    """The answer of the running pub or, when it is down, of what it left on disk. Raises OperatorError."""
+    try:
+        return ask(settings.socket, name, [])
+    except PubNotRunning:
+        from pub import offline  # most of the pub: a command that is answered starts faster without it
+
+        return offline.answer(settings, name)
+
+
+def change(settings: Settings, name: tuple[str, ...], args: list[Any]) -> Any:
+    """Have the running pub do something. Raises OperatorError, RpcError when the pub refuses."""
+    try:
+        return ask(settings.socket, name, args)
+    except PubNotRunning as error:
+        raise PubNotRunning(f"{error}; `{' '.join(name)}` needs it: start it with `ssb-pub run`") from None

@@ -1,0 +1,90 @@
+"""What a pub is and how it does: whoami, status, members, version."""
+
+from typing import Any
+
+import click
+
+from pub import __version__
+from pub.cli.asking import read
+from pub.cli.options import Place, common, pass_place
+from pub.cli.output import moment, print_json, print_table, span
+
+
+@click.command()
+@common
+@pass_place
+def whoami(place: Place) -> None:
+    """Show the pub's id."""
+    answer = read(place.settings(), ("whoami",))
+    if place.as_json:
+        print_json(answer)
+    else:
+        click.echo(answer["id"])
+
+
+@click.command()
+@common
+@pass_place
+def status(place: Place) -> None:
+    """Show how the pub is doing."""
+    answer = {"running": True, **read(place.settings(), ("status",))}
+    if place.as_json:
+        print_json(answer)
+    else:
+        print_table(("", ""), _facts(answer))
+
+
+def _facts(answer: dict[str, Any]) -> list[tuple[str, object]]:
+    facts: list[tuple[str, object]] = [
+        ("id", answer["id"]),
+        ("name", answer["name"]),
+        ("address", answer["address"] or ("none: set address.host" if answer["running"] else "none in the settings")),
+        ("state", _state(answer)),
+        ("version", answer["version"]),
+        ("members", answer["members"]),
+        ("feeds", answer["feeds"]),
+        ("messages", answer["messages"]),
+    ]
+    if answer["running"]:
+        hits = ", ".join(f"{limit} {count}" for limit, count in answer["limit_hits"].items())
+        facts += [
+            ("peers", answer["peers"]),
+            ("internal errors", answer["internal_errors"]),
+            ("limits hit", hits or "none"),
+        ]
+    return facts
+
+
+def _state(answer: dict[str, Any]) -> str:
+    if not answer["running"]:
+        return "not running"
+    state = f"{'ready' if answer['ready'] else 'starting'}, up {span(answer['uptime'])}"
+    return f"{state}; publishing stopped: {answer['publishing']}" if answer["publishing"] else state
+
+
+@click.command()
+@common
+@pass_place
+def members(place: Place) -> None:
+    """List whom the pub has admitted."""
+    records: list[dict[str, Any]] = read(place.settings(), ("members",))
+    if place.as_json:
+        print_json(records)
+    elif not records:
+        click.echo("Nobody has joined yet.")
+    else:
+        print_table(
+            ("id", "joined", "invite", "note"),
+            ((r["id"], moment(r["joined"]), r["invite"], r["note"]) for r in records),
+        )
+
+
+@click.command()
+@common
+@pass_place
+def version(place: Place) -> None:
+    """Show the version of this program."""
+    if place.as_json:
+        print_json({"version": __version__})
+    else:
+        click.echo(__version__)

@@ -1,0 +1,100 @@
+"""What the data folder alone can tell: the answers of the reading methods while no pub runs on it.
+
+Each answer has the shape that the running pub gives over its control socket, so the command line need not know which
+of the two it got. The store is opened for reading and closed again; nothing is made or mended here.
+"""
+
+import time
+from collections.abc import Callable
+from typing import Any
+
+from pub import __version__
+from pub.config import Settings
+from pub.errors import InvalidKey, OperatorError
+from pub.protocol.addresses import Address, format_address
+from pub.protocol.keys import KeyPair, parse_secret
+from pub.rpc.invite import invite_json
+from pub.rpc.status import member_json
+from pub.store.env import Store, Txn
+from pub.store.invites import Invites
+from pub.store.log import Log
+from pub.store.members import Members
+
+STORE_FILE = "data.mdb"  # LMDB's own name for it
+
+
+def answer(settings: Settings, name: tuple[str, ...]) -> Any:
+    """What one of the methods below answers. Raises OperatorError when there is no pub to tell of."""
+    return _READERS[name](settings)
+
+
+def _whoami(settings: Settings) -> dict[str, str]:
+    return {"id": _keys(settings).id}
+
+
+def _status(settings: Settings) -> dict[str, Any]:
+    keys = _keys(settings)
+    host, port = settings.public_host, settings.public_port
+    return {
+        "id": keys.id,
+        "name": settings.name,
+        "version": __version__,
+        "address": format_address(Address(host, port, keys.public)) if host and port else None,
+        "ready": False,
+        "running": False,
+        "uptime": None,
+        "peers": 0,
+        **_stored(settings, _counts, {"feeds": 0, "messages": 0, "members": 0}),
+        "publishing": None,
+        "internal_errors": 0,
+        "limit_hits": {},
+    }
+
+
+def _counts(log: Log, txn: Txn) -> dict[str, int]:
+    feeds = sum(1 for head in log.heads if head)
+    return {"feeds": feeds, "messages": log.message_count, "members": Members(log.store).count(txn)}
+
+
+def _invites(settings: Settings) -> list[dict[str, Any]]:
+    records = _stored(settings, lambda log, txn: Invites(log.store).records(txn), [])
+    now = time.time() * 1000
+    return [invite_json(record, now) for record in reversed(records)]
+
+
+def _members(settings: Settings) -> Any:
+    return _stored(settings, _member_list, [])
+
+
+def _member_list(log: Log, txn: Txn) -> list[dict[str, Any]]:
+    return [member_json(log.keys[feed], member) for feed, member in Members(log.store).entries(txn)]
+
+
+def _keys(settings: Settings) -> KeyPair:
+    try:
+        return parse_secret(settings.secret.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise OperatorError(f"there is no pub in {settings.data}: make one with `ssb-pub init`") from None
+    except OSError as error:
+        raise OperatorError(f"cannot read {settings.secret}: {error.strerror}") from None
+    except (InvalidKey, UnicodeDecodeError):
+        raise OperatorError(f"{settings.secret} is not a secret file") from None
+
+
+def _stored(settings: Settings, query: Callable[[Log, Txn], Any], nothing: Any) -> Any:
+    """The result of the query, or `nothing` for a pub that was made but never run."""
+    _keys(settings)  # where there is no secret there is no pub: that says more than a missing store does
+    if not (settings.data / STORE_FILE).exists():
+        return nothing
+    with Store.open(settings.data, readonly=True) as store:
+        log = Log(store)
+        with store.read() as txn:
+            return query(log, txn)
+
+
+_READERS: dict[tuple[str, ...], Callable[[Settings], Any]] = {
+    ("whoami",): _whoami,
+    ("status",): _status,
+    ("invite", "list"): _invites,
+    ("members",): _members,
+}

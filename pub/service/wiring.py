@@ -1,0 +1,135 @@
+"""The rooms of a pub, put together. Nothing runs yet; ``life`` starts the tasks."""
+
+import os
+import time
+from collections.abc import Callable
+from contextlib import AbstractAsyncContextManager
+from dataclasses import dataclass, replace
+from functools import partial
+
+from pub import __version__
+from pub.config import Settings
+from pub.errors import StoreError
+from pub.graph import Graph
+from pub.ingest.ingest import Ingest
+from pub.ingest.own_feed import OwnFeed
+from pub.ingest.verify import Verifier, open_verifiers
+from pub.metrics import Metrics
+from pub.net.connection import Method, Methods
+from pub.net.peer import Lobby, PeerLimits
+from pub.protocol.keys import KeyPair
+from pub.rpc import blobs, ebt, gossip, history, invite, manifest, status
+from pub.rpc.context import Pub
+from pub.service.identity import owner
+from pub.store.env import Store, Txn
+from pub.store.invites import Invites
+from pub.store.log import Appender, Changes, Log
+from pub.store.members import Members
+
+MEMBER_HOPS = 1  # the pub itself and those it follows
+METHODS: Methods = {
+    **manifest.METHODS,
+    **status.METHODS,
+    **gossip.METHODS,
+    **history.METHODS,
+    **ebt.METHODS,
+    **blobs.METHODS,
+    **invite.METHODS,
+}
+
+
+def _now() -> float:
+    return time.time() * 1000
+
+
+@dataclass(frozen=True, slots=True)
+class World:
+    """What a pub takes from outside, so that tests can replace it. ``wall_clock`` gives ms since the epoch."""
+
+    random_bytes: Callable[[int], bytes] = os.urandom
+    wall_clock: Callable[[], float] = _now
+    open_verifiers: Callable[[int, bytes | None], AbstractAsyncContextManager[Verifier]] = open_verifiers
+
+
+def build(settings: Settings, keys: KeyPair, store: Store, verifier: Verifier, world: World) -> Pub:
+    """The pub's rooms, wired. Nothing runs yet."""
+    messages = Log(store)
+    graph: Graph[int] = Graph()
+    for author, target, value in messages.edges():
+        graph.set_edge(author, target, value)
+    metrics = Metrics()
+    ingest = Ingest(
+        store=store,
+        log=messages,
+        keys=keys,
+        verifier=verifier,
+        graph=graph,
+        metrics=metrics,
+        own_feed=OwnFeed(_is_unconfirmed(store, messages, keys)),
+        wall_clock=world.wall_clock,
+        max_bytes=settings.limits.ingest_bytes,
+        hmac_key=settings.network.sign,
+    )
+    pub = Pub(
+        keys=keys,
+        name=settings.name,
+        version=__version__,
+        store=store,
+        log=messages,
+        invites=Invites(store),
+        members=Members(store),
+        graph=graph,
+        ingest=ingest,
+        metrics=metrics,
+        lobby=Lobby(_peer_limits(settings)),
+        wall_clock=world.wall_clock,
+        random_bytes=world.random_bytes,
+        started=world.wall_clock(),
+    )
+    pub.own = _intern_own(pub)
+    pub.replication = ebt.Replication(pub)
+    pub.history = history.LiveHistory(pub)
+    pub.volleys = gossip.Volleys()
+    pub.methods = {name: _bind(method, pub) for name, method in METHODS.items()}
+    pub.replication.replicator.replicate(pub.own, ask=False)
+    for feed in graph.replicated(pub.own, MEMBER_HOPS) - {pub.own}:
+        pub.replication.replicator.replicate(feed)
+    ingest.watchers += [pub.replication.watch, pub.history.watch]
+    return pub
+
+
+def _bind(method: Method, pub: Pub) -> Method:
+    return replace(method, handler=partial(method.handler, pub))
+
+
+def _is_unconfirmed(store: Store, messages: Log, keys: KeyPair) -> bool:
+    born_with = owner(store)
+    if born_with is not None and born_with != keys.public:
+        raise StoreError(f"{store.folder} holds the data of another pub than its secret file says")
+    return born_with is None and keys.public not in messages.numbers
+
+
+def _intern_own(pub: Pub) -> int:
+    """Our feed has a number from the start, so that its edges and its head are found in the same place as any."""
+    if pub.keys.public not in pub.log.numbers:
+
+        def job(txn: Txn) -> Changes:
+            appender = Appender(pub.log, txn)
+            appender.intern(pub.keys.public)
+            return appender.finish()
+
+        pub.log.apply(pub.store.write(job))
+    return pub.log.numbers[pub.keys.public]
+
+
+def _peer_limits(settings: Settings) -> PeerLimits:
+    limits = settings.limits
+    return PeerLimits(
+        handshake_seconds=limits.handshake_seconds,
+        idle_seconds=limits.idle_seconds,
+        max_connections=limits.max_connections,
+        max_connections_per_identity=limits.max_connections_per_identity,
+        max_unauthenticated=limits.max_unauthenticated,
+        max_unauthenticated_per_address=limits.max_unauthenticated_per_address,
+        outbound_bytes_per_peer=limits.outbound_bytes_per_peer,
+    )
