@@ -141,13 +141,18 @@ class Ingest:
     async def submit(self, submission: Submission) -> None:
         """Hand in messages of a peer; returns as soon as they are on their way, waits while too much is."""
         size = sum(map(len, submission.raws))
-        while self._held_bytes and self._held_bytes + size > self._max_bytes:
+        if self._is_full(size):
             self._metrics.limit_hits.labels("ingest_bytes").inc()
-            await self._room.park()
+            while self._is_full(size):
+                await self._room.park()
         self._held_bytes += size
         for raw, (feed, sequence) in zip(submission.raws, submission.places, strict=True):
             self._items.append(_Item(raw, feed, sequence, submission.refused))
         self._feeder_bell.set()
+
+    def _is_full(self, size: int) -> bool:
+        """Is there no room for ``size`` bytes more? What is larger than all the room may enter when it is empty."""
+        return bool(self._held_bytes) and self._held_bytes + size > self._max_bytes
 
     async def write(self, job: Callable[[Appender], T]) -> T:
         """Run ``job`` in the next transaction; returns its result once that is on disk.

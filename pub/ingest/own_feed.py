@@ -44,7 +44,7 @@ class OwnFeed:
             return False
         known = self._claims.get(peer)
         if known is None:
-            if len(self._claims) >= MAX_CLAIMS:
+            if len(self._claims) >= MAX_CLAIMS and not self._make_room(is_member):
                 return True  # publishing is stopped as it is
             self._claims[peer] = _Claim(sequence, now + CLAIM_SECONDS)
             if not is_member:
@@ -83,6 +83,13 @@ class OwnFeed:
                     self._liars.add(peer)
                 self.lapsed += 1
                 self._forget(peer)
+
+    def _make_room(self, is_member: bool) -> bool:
+        """A member's claim takes a stranger's place: when the lies lapse together, the true one must still stand."""
+        if not (is_member and self._strangers):
+            return False
+        self._forget(next(iter(self._strangers)))
+        return True
 
     def _forget(self, peer: bytes) -> None:
         del self._claims[peer]

@@ -14,7 +14,7 @@ from typing import Protocol
 import msgspec
 import trio
 
-from pub.ingest.worker import FRAME_HEADER, RECEIVE_SIZE, encode_frame, verdict
+from pub.ingest.worker import RECEIVE_SIZE, encode_frame, take_frame, verdict
 from pub.protocol.classic import Message
 
 CHUNKS_PER_WORKER = 2  # one being verified, one waiting in its socket: a worker never idles for the round trip
@@ -68,16 +68,11 @@ class _Worker:
             self.under_way -= 1
 
     async def _receive_frame(self) -> bytes:
-        wanted = FRAME_HEADER.size
-        while len(self._buffer) < wanted:
+        while (body := take_frame(self._buffer)) is None:
             data = await self._stream.receive_some(RECEIVE_SIZE)
             if not data:
                 raise RuntimeError(f"verifying process {self.process.pid} ended by itself: {self.process.poll()}")
             self._buffer += data
-            if wanted == FRAME_HEADER.size <= len(self._buffer):
-                wanted += FRAME_HEADER.unpack_from(self._buffer)[0]
-        body = bytes(self._buffer[FRAME_HEADER.size : wanted])
-        del self._buffer[:wanted]
         return body
 
     async def close(self) -> None:

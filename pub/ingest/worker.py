@@ -11,6 +11,7 @@ process ends when the socket does, so none outlives the pub, however that died.
 import signal
 import socket
 import struct
+from contextlib import suppress
 
 import msgspec
 
@@ -35,27 +36,38 @@ def verdict(raw: bytes, hmac_key: bytes | None) -> Message | str:
         return str(error)
 
 
+def take_frame(buffer: bytearray) -> bytes | None:
+    """Cut the body of the first frame off ``buffer``, which may hold more; ``None``: it is not all there yet."""
+    if len(buffer) < FRAME_HEADER.size:
+        return None
+    end = FRAME_HEADER.size + FRAME_HEADER.unpack_from(buffer)[0]
+    if len(buffer) < end:
+        return None
+    body = bytes(buffer[FRAME_HEADER.size : end])
+    del buffer[:end]
+    return body
+
+
 def receive_frame(connection: socket.socket, buffer: bytearray) -> bytes | None:
     """The next frame's body; ``None`` when the pub closed the socket. ``buffer`` keeps what was read too much."""
-    wanted = FRAME_HEADER.size
-    while True:
-        if len(buffer) >= FRAME_HEADER.size:
-            wanted = FRAME_HEADER.size + FRAME_HEADER.unpack_from(buffer)[0]
-            if len(buffer) >= wanted:
-                body = bytes(buffer[FRAME_HEADER.size : wanted])
-                del buffer[:wanted]
-                return body
+    while (body := take_frame(buffer)) is None:
         data = connection.recv(RECEIVE_SIZE)
         if not data:
             return None
         buffer += data
+    return body
 
 
 def main() -> None:
-    """Answer chunks until the socket ends. The first frame is the network's HMAC key, or nil."""
+    """Answer chunks until the socket ends."""
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, signal.SIG_IGN)  # the pub decides when we end: it drains first
-    connection = socket.socket(fileno=0)
+    with suppress(ConnectionError):  # the pub died and left verdicts unread
+        serve(socket.socket(fileno=0))
+
+
+def serve(connection: socket.socket) -> None:
+    """Answer what comes over ``connection``. The first frame is the network's HMAC key, or nil."""
     buffer = bytearray()
     hello = receive_frame(connection, buffer)
     hmac_key = msgspec.msgpack.decode(hello, type=bytes | None) if hello else None

@@ -19,6 +19,7 @@ import trio
 
 from pub.errors import ProtocolError, RpcError, SlowPeer
 from pub.net.roles import Peer
+from pub.protocol.canonical import parse
 from pub.protocol.muxrpc import (
     BODY_LIMIT,
     DataReceived,
@@ -174,6 +175,7 @@ class Connection:
             self._end_stream(stream, lost)
         for answer in list(self._calls.values()):
             answer(lost)
+        self.session.goodbye()  # unsent: from now on it refuses new calls
 
     # --- what our side asks of the peer -------------------------------------------------------------------
 
@@ -193,6 +195,7 @@ class Connection:
             await answered.wait()
         finally:
             self._calls.pop(number, None)
+            self.session.end(number)  # if we were cancelled: the answer, should it come, is for nobody
         if isinstance(answers[0], RpcError):
             raise answers[0]
         return answers[0]
@@ -249,8 +252,9 @@ class Connection:
         while self._ready and len(buffer) < SEND_BUFFER:
             stream = self._ready.popleft()
             bodies = stream.source.next_page(SEND_BUFFER - len(buffer)) if stream.source else []
-            if bodies:
-                buffer += self.session.data_many(stream.number, bodies)
+            # nothing comes of a stream whose end, or the goodbye, was read but not handled yet: asking on would spin
+            if bodies and (page := self.session.data_many(stream.number, bodies)):
+                buffer += page
                 self._ready.append(stream)
             else:
                 stream.is_ready = False
@@ -298,7 +302,7 @@ class Connection:
                 self._end_stream(stream, event.error)
                 stream.end()
         elif isinstance(event, ReplyReceived) and event.number in self._calls:
-            self._calls[event.number](msgspec.json.decode(event.body) if event.type is BodyType.JSON else event.body)
+            self._calls[event.number](parse(event.body) if event.type is BodyType.JSON else event.body)
         elif isinstance(event, RequestFailed) and event.number in self._calls:
             self._calls[event.number](event.error)
 

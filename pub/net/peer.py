@@ -203,8 +203,8 @@ async def serve_connection(host: Host, stream: trio.abc.Stream, peer: Peer) -> N
     lobby.connections.add(connection)
     lobby.identities[peer.key] += 1
     metrics.connections.inc()
-    host.greet(connection)
     try:
+        host.greet(connection)
         await connection.run()
         metrics.disconnects.labels("goodbye").inc()
     finally:

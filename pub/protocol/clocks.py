@@ -14,6 +14,7 @@ import sys
 from array import array
 from bisect import bisect_left
 from collections.abc import Iterator, Mapping
+from itertools import compress
 
 from pub.errors import EbtError
 
@@ -30,6 +31,9 @@ class FeedSet:
 
     def __init__(self) -> None:
         self._bits = bytearray()
+
+    def __bool__(self) -> bool:
+        return any(self._bits)
 
     def __contains__(self, feed: int) -> bool:
         index = feed >> 3
@@ -81,9 +85,13 @@ class Clock:
 
     def advance(self, feed: int, sequence: int) -> None:
         """Raise the sequence of one feed and keep its receive bit; a feed the peer refused stays refused."""
-        note = self.get(feed)
-        if note != -1 and note >> 1 < sequence:
-            self.set(feed, sequence << 1 | note & 1)
+        feeds, notes = self._feeds, self._notes
+        index = bisect_left(feeds, feed)
+        if index == len(feeds) or feeds[index] != feed:
+            feeds.insert(index, feed)
+            notes.insert(index, sequence << 1 | 1)
+        elif -1 != notes[index] < sequence << 1:
+            notes[index] = sequence << 1 | notes[index] & 1
 
     def update(self, notes: Mapping[int, int]) -> None:
         """Replace many notes at once."""
@@ -99,7 +107,13 @@ class Clock:
 
     def to_save(self, unconfirmed: FeedSet) -> "Clock":
         """What a later session may start from: every receive bit off, without the feeds the peer has not confirmed."""
-        return Clock({feed: note | 1 for feed, note in self.items() if feed not in unconfirmed})
+        clock = Clock()
+        clock._feeds, clock._notes = self._feeds[:], array("i", [note | 1 for note in self._notes])
+        if unconfirmed:
+            kept = [feed not in unconfirmed for feed in self._feeds]
+            clock._feeds = array("I", compress(clock._feeds, kept))
+            clock._notes = array("i", compress(clock._notes, kept))
+        return clock
 
     def pack(self) -> bytes:
         """The clock as bytes: all feed numbers, then all notes."""

@@ -159,7 +159,7 @@ class ReplicatorSession:
         if sequence <= last:
             self._repeated(feed, sequence, head)
             return Expectation.DUPLICATE
-        if replicator.senders.is_sender(feed, self):
+        if replicator.senders.by_feed.get(feed) is self:
             self.refused(feed)
         return Expectation.GAP
 
@@ -173,7 +173,7 @@ class ReplicatorSession:
         """What was handed in could not be stored, through no fault of the peer: ask for it again later."""
         self._submitted.pop(feed, None)
         senders = self._replicator.senders
-        if senders.is_sender(feed, self):
+        if senders.by_feed.get(feed) is self:
             senders.bench(feed, self)
             senders.release(feed, self)
             self.note_later(feed)
@@ -311,23 +311,24 @@ class ReplicatorSession:
                 self._pending.add(feed)
             return
         replicator = self._replicator
-        senders, head = replicator.senders, replicator.heads[feed]
+        senders, head, sequence = replicator.senders, replicator.heads[feed], note >> 1
         if note >= 0:
             self._mind(feed, note, head)
+        if sequence <= head and feed in senders.awaited:
+            senders.caught_up(feed, self)
         if feed not in self._told:
             senders.volunteer(feed, self)
             self._pending.add(feed)
-        elif note & 1 and 0 <= note >> 1 < head:
+        elif note == -1:
+            senders.release(feed, self)
+        elif note & 1 and sequence < head:
             self._pending.add(feed)
-        if note >> 1 <= head:
-            senders.caught_up(feed, self)
-            if note == -1 and feed in self._told:
-                senders.release(feed, self)
 
     def _mind(self, feed: int, note: int, head: int) -> None:
         """The peer replicates this feed: remember to keep it up to date, and ask for what it has more than we."""
         replicator = self._replicator
-        replicator.interested[feed] = replicator.interested.get(feed, 0) | self.bit
+        interested = replicator.interested
+        interested[feed] = interested.get(feed, 0) | self.bit
         if note >> 1 > head:
             replicator.senders.announced(feed, self)
         elif not note & 1 and note >> 1 < head:
@@ -335,21 +336,20 @@ class ReplicatorSession:
 
     def _consider(self, feed: int, is_opening: bool) -> None:
         """The walk along the followed feeds has come to this one: does the peer have to hear of it?"""
-        if not self.shares(feed):
-            return
+        if (is_opening and feed in self._told) or not self.shares(feed):
+            return  # told already: the peer mentioned it before we came here
         replicator = self._replicator
         note, head = self._clock.get(feed), replicator.heads[feed]
-        if self._unknown:
-            wanted = self._unknown.pop(replicator.keys[feed], ABSENT)
-            if note == ABSENT and wanted != ABSENT:
-                note = wanted
+        if note == ABSENT and self._unknown:
+            note = self._unknown.pop(replicator.keys[feed], ABSENT)
+            if note != ABSENT:
                 self._clock.set(feed, note)
-        if feed in self._told and is_opening:
-            return  # the peer mentioned it before we came here
         if note >= 0:
             self._mind(feed, note, head)
-        is_known = feed in self._told or feed in self._denied or feed == self.peer_feed
-        if note != -1 and (is_known or not head or note >> 1 != head):
+            if note >> 1 == head and head and feed not in self._told and feed not in self._denied:
+                if feed != self.peer_feed:
+                    return  # the peer knows that we are level
+        if note != -1:
             replicator.senders.volunteer(feed, self)
             self._pending.add(feed)
 
@@ -357,7 +357,7 @@ class ReplicatorSession:
         if self.shares(feed):
             self._told.add(feed)
             self._denied.discard(feed)
-            return encode_note(self._replicator.heads[feed], self._replicator.senders.is_sender(feed, self))
+            return encode_note(self._replicator.heads[feed], self._replicator.senders.by_feed.get(feed) is self)
         self._told.discard(feed)
         self._denied.add(feed)
         return -1
@@ -380,7 +380,7 @@ class ReplicatorSession:
         """The peer sent what we have. While it owes us more this is an overlap; else it need not send us this feed."""
         self._clock.advance(feed, min(sequence, head))
         senders = self._replicator.senders
-        if sequence <= head and senders.is_sender(feed, self) and not senders.is_awaited(feed):
+        if sequence <= head and senders.by_feed.get(feed) is self and feed not in senders.awaited:
             senders.release(feed, self)
             self.note_later(feed)
 

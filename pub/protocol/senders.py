@@ -52,32 +52,28 @@ class Slots:
 
 
 class Senders:
-    """The sender of every feed. `now` is the latest time that anyone told us."""
+    """The sender of every feed: `by_feed`, and `awaited` for those that owe us messages; to be read, not changed.
 
-    __slots__ = ("_ahead", "_awaited", "_benches", "_by_feed", "_check_at", "_heads", "_slots", "now", "unasked")
+    `now` is the latest time that anyone told us. `unasked` are the feeds that we ask for only where a peer shows more of
+    them than we have.
+    """
+
+    __slots__ = ("_ahead", "_benches", "_check_at", "_heads", "_slots", "awaited", "by_feed", "now", "unasked")
 
     def __init__(self, heads: Sequence[int], slots: Slots) -> None:
         self.now = 0.0
-        self.unasked: set[int] = set()  # feeds that we ask for only where a peer shows more than we have
+        self.unasked: set[int] = set()
         self._heads = heads
         self._slots = slots
-        self._by_feed: dict[int, ReplicatorSession] = {}
-        self._awaited: dict[int, float] = {}  # feed -> when its sender was asked, or last sent some of it
+        self.by_feed: dict[int, ReplicatorSession] = {}  # the sender of each feed
+        self.awaited: dict[int, float] = {}  # feed -> when its sender, who owes us messages of it, was asked or last sent some
         self._ahead: dict[int, int] = {}  # feed -> slots of the sessions that announced more than we had
         self._benches: set[ReplicatorSession] = set()  # sessions that sit on the bench for some feed
         self._check_at: float | None = None
 
-    def is_sender(self, feed: int, session: "ReplicatorSession") -> bool:
-        """Whether this is the session we ask for a feed."""
-        return self._by_feed.get(feed) is session
-
-    def is_awaited(self, feed: int) -> bool:
-        """Whether the sender of a feed owes us messages of it."""
-        return feed in self._awaited
-
     def volunteer(self, feed: int, session: "ReplicatorSession") -> None:
         """We write to this session about a feed anyway: ask it if nobody is asked, or if the feed is its own."""
-        sender = self._by_feed.get(feed)
+        sender = self.by_feed.get(feed)
         if feed not in self.unasked and sender is not session and (sender is None or feed == session.peer_feed):
             self._ask(feed, session)
 
@@ -86,37 +82,37 @@ class Senders:
         self._ahead[feed] = self._ahead.get(feed, 0) | session.bit
         if feed in session.benched:
             return
-        sender = self._by_feed.get(feed)
+        sender = self.by_feed.get(feed)
         if sender is session:
-            self._awaited.setdefault(feed, self.now)
+            self.awaited.setdefault(feed, self.now)
             self._look_in(STALL_SECONDS)
-        elif feed not in self._awaited or feed == session.peer_feed:
+        elif feed not in self.awaited or feed == session.peer_feed:
             self._ask(feed, session)
 
     def caught_up(self, feed: int, session: "ReplicatorSession") -> None:
         """This session says that it has no more of a feed than we do."""
-        if feed in self._awaited and self._by_feed[feed] is session:
-            del self._awaited[feed]
+        if feed in self.awaited and self.by_feed[feed] is session:
+            del self.awaited[feed]
             self._settle(feed, session)
 
     def moved(self, feed: int, head: int) -> None:
         """Our head has grown: is the sender done, and has somebody else more?"""
-        sender = self._by_feed.get(feed)
-        if sender is not None and feed in self._awaited:
+        sender = self.by_feed.get(feed)
+        if sender is not None and feed in self.awaited:
             if sender.sequence(feed) > head:
-                self._awaited[feed] = self.now
+                self.awaited[feed] = self.now
                 return
-            del self._awaited[feed]
+            del self.awaited[feed]
         if feed in self._ahead:
             self._settle(feed, sender)
-        if feed in self.unasked and feed not in self._awaited:
+        if feed in self.unasked and feed not in self.awaited:
             self.dismiss(feed)
 
     def release(self, feed: int, session: "ReplicatorSession") -> None:
         """This session shall not be the sender of a feed (any more)."""
-        if self._by_feed.get(feed) is session:
-            del self._by_feed[feed]
-            self._awaited.pop(feed, None)
+        if self.by_feed.get(feed) is session:
+            del self.by_feed[feed]
+            self.awaited.pop(feed, None)
             self._settle(feed, session)
 
     def bench(self, feed: int, session: "ReplicatorSession") -> None:
@@ -127,22 +123,22 @@ class Senders:
 
     def dismiss(self, feed: int) -> None:
         """Ask nobody for a feed; its sender hears of it when a note to it is due."""
-        sender = self._by_feed.pop(feed, None)
-        self._awaited.pop(feed, None)
+        sender = self.by_feed.pop(feed, None)
+        self.awaited.pop(feed, None)
         if sender is not None:
             sender.note_later(feed)
 
     def forget(self, feed: int) -> None:
         """The feed is no longer replicated."""
         self.unasked.discard(feed)
-        self._by_feed.pop(feed, None)
-        self._awaited.pop(feed, None)
+        self.by_feed.pop(feed, None)
+        self.awaited.pop(feed, None)
         self._ahead.pop(feed, None)
 
     def leave(self, session: "ReplicatorSession") -> None:
         """The session is closed (its slot is empty already)."""
         self._benches.discard(session)
-        for feed in [feed for feed, sender in self._by_feed.items() if sender is session]:
+        for feed in [feed for feed, sender in self.by_feed.items() if sender is session]:
             self.release(feed, session)
 
     def next_timeout(self) -> float | None:
@@ -154,10 +150,10 @@ class Senders:
         self.now = now
         if self._check_at is None or now < self._check_at:
             return
-        for feed, since in list(self._awaited.items()):
-            sender = self._by_feed[feed]
+        for feed, since in list(self.awaited.items()):
+            sender = self.by_feed[feed]
             if now >= min(max(since, sender.heard) + STALL_SECONDS, since + LINGER_SECONDS):
-                del self._awaited[feed]
+                del self.awaited[feed]
                 self.bench(feed, sender)
                 self._settle(feed, sender)
         for session in list(self._benches):
@@ -167,7 +163,7 @@ class Senders:
                     self.announced(feed, session)
             if not session.benched:
                 self._benches.discard(session)
-        self._check_at = now + TICK_SECONDS if self._awaited or self._benches else None
+        self._check_at = now + TICK_SECONDS if self.awaited or self._benches else None
 
     def _look_in(self, seconds: float) -> None:
         if self._check_at is None:
@@ -175,16 +171,16 @@ class Senders:
 
     def _ask(self, feed: int, session: "ReplicatorSession") -> None:
         """Make this session the sender of a feed; the old one is told to stop."""
-        old = self._by_feed.get(feed)
+        old = self.by_feed.get(feed)
         if old is not None:
             old.note_later(feed)
-        self._by_feed[feed] = session
+        self.by_feed[feed] = session
         session.note_later(feed)
         if session.sequence(feed) > self._heads[feed]:
-            self._awaited[feed] = self.now
+            self.awaited[feed] = self.now
             self._look_in(STALL_SECONDS)
         else:
-            self._awaited.pop(feed, None)
+            self.awaited.pop(feed, None)
 
     def _settle(self, feed: int, last: "ReplicatorSession | None") -> None:
         """The sender owes us nothing: ask the next session behind `last` (round robin) that has more, if any."""
