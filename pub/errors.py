@@ -36,7 +36,11 @@ class HandshakeError(ProtocolError):
 
 
 class BoxStreamError(ProtocolError):
-    """A box does not open, or the stream ended without a goodbye."""
+    """A box does not open: the bytes are damaged or forged."""
+
+
+class HungUp(BoxStreamError):
+    """The connection ended without a goodbye: what phones do all day long."""
 
 
 class MuxrpcError(ProtocolError):

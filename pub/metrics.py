@@ -10,7 +10,7 @@ from collections.abc import Iterable
 from prometheus_client import CollectorRegistry, Counter, Gauge
 
 HANDSHAKES = ("accepted", "failed", "timeout", "blocked", "crowded")
-RECEIVED = ("stored", "duplicate", "gap", "fork", "invalid_first", "invalid", "disk_full", "not_wanted")
+RECEIVED = ("stored", "duplicate", "gap", "fork", "invalid_first", "invalid", "bug", "disk_full", "not_wanted")
 REDEMPTIONS = ("accepted", "already_following", "bad_feed", "spent", "expired", "revoked", "stopped")
 DISCONNECTS = ("goodbye", "hangup", "protocol", "idle", "slow", "bug")
 LIMITS = (

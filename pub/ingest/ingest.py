@@ -44,6 +44,7 @@ class NotStored(StrEnum):
     FORK = "fork"
     INVALID_FIRST = "invalid_first"
     INVALID = "invalid"
+    BUG = "bug"
     DISK_FULL = "disk_full"
 
 
@@ -74,7 +75,7 @@ class _Item:
 @dataclass(slots=True)
 class _Chunk:
     items: list[_Item]
-    verdicts: list[Message | str] | None = None
+    verdicts: list[Message | str | None] | None = None
 
 
 @dataclass(slots=True)
@@ -277,6 +278,9 @@ class Ingest:
         not_stored: list[tuple[_Item, NotStored, str]] = []
         for chunk in chunks:
             for item, verdict in zip(chunk.items, chunk.verdicts or (), strict=True):
+                if verdict is None:
+                    not_stored.append((item, NotStored.BUG, "this pub failed to examine it"))
+                    continue
                 if isinstance(verdict, str):
                     not_stored.append((item, NotStored.INVALID, verdict))
                     continue
@@ -309,6 +313,7 @@ class Ingest:
             self._apply_changes(outcome.changes, outcome.stored)
         for item, failure, reason in outcome.not_stored:
             self._metrics.received.labels(failure.value).inc()
+            self._metrics.internal_errors.inc(failure is NotStored.BUG)
             item.refused(item.feed, item.sequence, failure, reason)
 
     def _apply_changes(self, changes: Changes, stored: int) -> None:

@@ -6,15 +6,18 @@ message: a fork, and a forked feed is dead for ever. So a peer's note that shows
 publishing until what is missing has arrived, which the replicator asks of that peer like of any other feed.
 
 A claim is not a proof, and anyone may claim. One that brings no message of ours for ``CLAIM_SECONDS`` lapses; each
-message that does arrive (our signature proves it) renews the claims still ahead of it. A member whose claim lapsed is
-no longer believed, and no stranger is once ``MAX_LAPSED_CLAIMS`` of theirs lapsed within
-``LAPSED_CLAIMS_SECONDS``: lies cost a minute each, and not for long.
+message that does arrive (our signature proves it) renews the claims still ahead of it. A member may have to go before
+it could deliver: its claim then waits ``AWAY_SECONDS`` for it to come back, ``MEMBER_CLAIM_SECONDS`` in all. A member
+whose claim lapsed is no longer believed, and no stranger is once ``MAX_LAPSED_CLAIMS`` of theirs lapsed within
+``LAPSED_CLAIMS_SECONDS``: lies of strangers cost a minute each, and not for long.
 """
 
 from collections import deque
 from dataclasses import dataclass
 
 CLAIM_SECONDS = 60.0  # a phone on a bad connection delivers its first message well within this
+AWAY_SECONDS = 3600.0  # a member on a bad connection is back within this
+MEMBER_CLAIM_SECONDS = 6 * 3600.0  # a member who comes and goes and never delivers does not have it
 MAX_CLAIMS = 100  # claims remembered at once: honest friends of a rolled-back pub all say the same
 MAX_LAPSED_CLAIMS = 5  # strangers' lies believed before we stop listening to strangers
 LAPSED_CLAIMS_SECONDS = 3600.0
@@ -24,6 +27,7 @@ LAPSED_CLAIMS_SECONDS = 3600.0
 class _Claim:
     sequence: int
     deadline: float
+    last_deadline: float
 
 
 class OwnFeed:
@@ -46,12 +50,21 @@ class OwnFeed:
         if known is None:
             if len(self._claims) >= MAX_CLAIMS and not self._make_room(is_member):
                 return True  # publishing is stopped as it is
-            self._claims[peer] = _Claim(sequence, now + CLAIM_SECONDS)
+            last = MEMBER_CLAIM_SECONDS if is_member else CLAIM_SECONDS
+            self._claims[peer] = _Claim(sequence, now + CLAIM_SECONDS, now + last)
             if not is_member:
                 self._strangers.add(peer)
         else:
             known.sequence = max(known.sequence, sequence)
+            if known.deadline > now + CLAIM_SECONDS:
+                known.deadline = now + CLAIM_SECONDS  # it was away, and may deliver now
         return True
+
+    def left(self, peer: bytes, now: float) -> None:
+        """``peer`` can deliver nothing for now: the claim of a member waits until it is back."""
+        claim = self._claims.get(peer)
+        if claim is not None and peer not in self._strangers:
+            claim.deadline = min(now + AWAY_SECONDS, claim.last_deadline)
 
     def grew(self, head: int, now: float) -> None:
         """A message of ours arrived from outside: our feed is now ``head`` long, and the claims are true so far."""
@@ -61,6 +74,7 @@ class OwnFeed:
                 self._forget(peer)
             else:
                 claim.deadline = now + CLAIM_SECONDS
+                claim.last_deadline = max(claim.last_deadline, claim.deadline)
 
     def stopped(self, head: int, now: float) -> str | None:
         """Why nothing may be published now, or ``None``."""

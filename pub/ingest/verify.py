@@ -18,7 +18,7 @@ from pub.ingest.worker import RECEIVE_SIZE, encode_frame, take_frame, verdict
 from pub.protocol.classic import Message
 
 CHUNKS_PER_WORKER = 2  # one being verified, one waiting in its socket: a worker never idles for the round trip
-_decode = msgspec.msgpack.Decoder(list[Message | str]).decode
+_decode = msgspec.msgpack.Decoder(list[Message | str | None]).decode
 
 
 class Verifier(Protocol):
@@ -27,7 +27,7 @@ class Verifier(Protocol):
     lanes: int
     """How many chunks are worth having under way at once."""
 
-    async def verify(self, chunk: Sequence[bytes]) -> list[Message | str]:
+    async def verify(self, chunk: Sequence[bytes]) -> list[Message | str | None]:
         """One verdict per raw message: the message, or the sentence that says why it is refused."""
         ...
 
@@ -40,7 +40,7 @@ class InlineVerifier:
     def __init__(self, hmac_key: bytes | None = None) -> None:
         self._hmac_key = hmac_key
 
-    async def verify(self, chunk: Sequence[bytes]) -> list[Message | str]:
+    async def verify(self, chunk: Sequence[bytes]) -> list[Message | str | None]:
         """See ``Verifier``."""
         await trio.lowlevel.checkpoint()
         return [verdict(raw, self._hmac_key) for raw in chunk]
@@ -57,7 +57,7 @@ class _Worker:
         self._sending = trio.Lock()
         self._receiving = trio.Lock()  # fair, so replies reach the callers in the order of their chunks
 
-    async def verify(self, chunk: Sequence[bytes]) -> list[Message | str]:
+    async def verify(self, chunk: Sequence[bytes]) -> list[Message | str | None]:
         self.under_way += 1
         try:
             async with self._sending:
@@ -92,7 +92,7 @@ class VerifierPool:
         """Process ids of the verifying processes."""
         return [worker.process.pid for worker in self._workers]
 
-    async def verify(self, chunk: Sequence[bytes]) -> list[Message | str]:
+    async def verify(self, chunk: Sequence[bytes]) -> list[Message | str | None]:
         """See ``Verifier``."""
         return await min(self._workers, key=lambda worker: worker.under_way).verify(chunk)
 

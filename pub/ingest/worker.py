@@ -4,13 +4,15 @@ libsodium needs about 55 µs a signature, most of what ingest costs. In a thread
 libsodium would wait for the interpreter lock of a busy event loop, so the work is done in processes. They hold no
 state and never touch the store: killing one loses nothing but the chunk it works on.
 
-Frames are ``length u32 big-endian ‖ msgpack``: in a list of bytes, out a list of messages or refusal texts. The
+Frames are ``length u32 big-endian ‖ msgpack``: in a list of bytes, out a list of messages, refusal texts
+and nils for bugs. The
 process ends when the socket does, so none outlives the pub, however that died.
 """
 
 import signal
 import socket
 import struct
+import traceback
 from contextlib import suppress
 
 import msgspec
@@ -28,12 +30,19 @@ def encode_frame(value: object) -> bytes:
     return FRAME_HEADER.pack(len(body)) + body
 
 
-def verdict(raw: bytes, hmac_key: bytes | None) -> Message | str:
-    """The verified message, or why it is refused (anything but the chain is checked)."""
+def verdict(raw: bytes, hmac_key: bytes | None) -> Message | str | None:
+    """The verified message, or why it is refused (anything but the chain is checked).
+
+    ``None``: examining it failed, which is a bug of ours. It must not end the process: whoever sent the message would
+    send it again.
+    """
     try:
         return examine(raw, hmac_key)
     except InvalidMessage as error:
         return str(error)
+    except Exception:
+        traceback.print_exc()
+        return None
 
 
 def take_frame(buffer: bytearray) -> bytes | None:

@@ -230,12 +230,12 @@ class Connection:
 
     async def _send(self) -> None:
         while True:
+            self._bell = trio.Event()  # before looking: a source that has nothing to say may queue its end instead
             if data := self._next_buffer():
                 await self._send_buffer(data)
             elif self._is_closing:
                 break
             else:
-                self._bell = trio.Event()
                 await self._bell.wait()
         self._cancel()
 

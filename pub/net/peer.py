@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 import structlog
 import trio
 
-from pub.errors import BoxStreamError, IdlePeer, ProtocolError, SlowPeer
+from pub.errors import HungUp, IdlePeer, ProtocolError, SlowPeer
 from pub.metrics import Metrics
 from pub.net.connection import Connection, Methods
 from pub.net.roles import Peer, Role
@@ -23,13 +23,14 @@ log = structlog.get_logger()
 
 EPHEMERAL_BYTES = 32  # an X25519 secret
 MAX_CONTROL_OUTBOUND = 64 << 20  # bytes: the list of 80,000 members is one answer
+GUESTS_SHARE = 10  # the holders of one code may take a tenth of all connections
 SOCKET_ERRORS = (trio.BrokenResourceError, trio.ClosedResourceError, OSError)
 PEER_FAULTS = (ProtocolError, *SOCKET_ERRORS)
-# The first that fits: a slow peer's socket may break as well, and a cut box stream is a hang-up.
+# The first that fits: a slow peer's socket may break as well.
 DISCONNECT_REASONS: tuple[tuple[type[Exception] | tuple[type[Exception], ...], str], ...] = (
     (SlowPeer, "slow"),
     (IdlePeer, "idle"),
-    (BoxStreamError, "hangup"),
+    (HungUp, "hangup"),
     (ProtocolError, "protocol"),
     (SOCKET_ERRORS, "hangup"),
 )
@@ -68,9 +69,11 @@ class Lobby:
         return None
 
     def is_crowded_by(self, peer: Peer) -> bool:
-        """Does this member or stranger have all the connections one may have? (A code is many people's key.)"""
-        counts = peer.role in (Role.MEMBER, Role.STRANGER)
-        return counts and self.identities[peer.key] >= self.limits.max_connections_per_identity
+        """Does this peer have all the connections one may have? (The key of a code is many people's.)"""
+        if peer.role is Role.CONTROL:
+            return False
+        share = self.limits.max_connections // GUESTS_SHARE if peer.role is Role.GUEST else 0
+        return self.identities[peer.key] >= max(share, self.limits.max_connections_per_identity)
 
     def drop_idle(self, now: float) -> list[Connection]:
         """Drop and return the connections that brought no byte for ``idle_seconds``."""

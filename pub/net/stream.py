@@ -13,7 +13,7 @@ from collections.abc import Callable
 
 import trio
 
-from pub.errors import BoxStreamError, HandshakeError
+from pub.errors import BoxStreamError, HandshakeError, HungUp
 from pub.protocol.boxstream import Boxer, Unboxer
 from pub.protocol.keys import KeyPair
 from pub.protocol.refs import feed_id
@@ -109,7 +109,7 @@ class SecretStream(trio.abc.Stream):
                 return b""
             data = await self.transport.receive_some(RECEIVE_SIZE)
             if not data:
-                raise BoxStreamError(f"{feed_id(self.peer_key)} hung up without a goodbye")
+                raise HungUp(f"{feed_id(self.peer_key)} hung up without a goodbye")
             self._unboxer.receive_data(data)
         return plain
 

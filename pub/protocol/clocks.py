@@ -2,7 +2,7 @@
 
 A note is the number the protocol sends (see `ebt`): the sequence shifted left, the lowest bit set when the peer does
 not want messages now, -1 when it does not replicate the feed at all. A clock keeps the peer's last note per feed number
-in two parallel arrays sorted by feed: eight bytes per feed, bisected on access, merged at once when a frame carries many.
+in two parallel arrays sorted by feed: eight bytes per feed, bisected on access, merged in bulk when a frame holds many.
 
 `ABSENT` stands for a feed the peer never mentioned. Like -1 it is odd and negative, so `note & 1` reads "send nothing"
 and `note >> 1` reads "behind everyone" for both, without a special case.
@@ -13,7 +13,7 @@ A `FeedSet` is a bitmap over feed numbers, for the things a session has to remem
 import sys
 from array import array
 from bisect import bisect_left
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from itertools import compress
 
 from pub.errors import EbtError
@@ -32,9 +32,6 @@ class FeedSet:
     def __init__(self) -> None:
         self._bits = bytearray()
 
-    def __bool__(self) -> bool:
-        return any(self._bits)
-
     def __contains__(self, feed: int) -> bool:
         index = feed >> 3
         return index < len(self._bits) and self._bits[index] >> (feed & 7) & 1 == 1
@@ -45,6 +42,11 @@ class FeedSet:
         if index >= len(self._bits):
             self._bits.extend(bytes(index + 1 - len(self._bits)))
         self._bits[index] |= 1 << (feed & 7)
+
+    def lacks(self, feeds: Iterable[int]) -> list[bool]:
+        """For each of many feeds, whether it is not in."""
+        bits, end = self._bits, len(self._bits) << 3
+        return [feed >= end or not bits[feed >> 3] >> (feed & 7) & 1 for feed in feeds]
 
     def discard(self, feed: int) -> None:
         """Take a feed out, if it is in."""
@@ -105,14 +107,21 @@ class Clock:
         """(feed, note) in the order of feed numbers."""
         return zip(self._feeds, self._notes, strict=True)
 
-    def to_save(self, unconfirmed: FeedSet) -> "Clock":
-        """What a later session may start from: every receive bit off, without the feeds the peer has not confirmed."""
+    def to_save(self, unconfirmed: FeedSet, denied: FeedSet) -> "Clock":
+        """What a later session may start from: every receive bit off, without the feeds the peer has not confirmed.
+
+        A -1 is left out where our word was -1 (`denied`) too: if both sides followed the feed later, and both
+        remembered the -1 of the other, neither would ever speak of it again.
+        """
+        kept = [
+            is_confirmed and (note != -1 or is_shared)
+            for note, is_confirmed, is_shared in zip(
+                self._notes, unconfirmed.lacks(self._feeds), denied.lacks(self._feeds), strict=True
+            )
+        ]
         clock = Clock()
-        clock._feeds, clock._notes = self._feeds[:], array("i", [note | 1 for note in self._notes])
-        if unconfirmed:
-            kept = [feed not in unconfirmed for feed in self._feeds]
-            clock._feeds = array("I", compress(clock._feeds, kept))
-            clock._notes = array("i", compress(clock._notes, kept))
+        clock._feeds = array("I", compress(self._feeds, kept))
+        clock._notes = array("i", [note | 1 for note in compress(self._notes, kept)])
         return clock
 
     def pack(self) -> bytes:

@@ -55,6 +55,7 @@ class ReplicatorSession:
         "_denials",
         "_denied",
         "_dirty",
+        "_dropped",
         "_is_hidden",
         "_may_speak",
         "_opening",
@@ -103,6 +104,7 @@ class ReplicatorSession:
         self._pending: set[int] = set()  # these may need a note
         self._dirty: set[int] = set()  # these may need messages
         self._turn: list[int] = []  # the dirty feeds still to be served in this round
+        self._dropped = FeedSet()  # we dropped messages of these: what still comes may be a gap of our making
         self._submitted: dict[int, int] = {}  # feed -> last sequence handed in and not yet appended
         self._unknown: dict[bytes, int] = {}  # key -> note, for feeds without a number
         self._denials: set[bytes] = set()  # those of them that await their -1
@@ -146,20 +148,21 @@ class ReplicatorSession:
         submitted = self._submitted.get(feed, 0)
         last = max(head, submitted)
         if not submitted and not (feed in self._told and self.shares(feed)):
-            self._decline(feed)
+            self._drop(feed)
             return Expectation.NOT_WANTED
         if sequence == last + 1:
             if not submitted:
                 replicator.in_flight[feed] = replicator.in_flight.get(feed, 0) | self.bit
                 replicator.senders.now = now
                 self.benched.pop(feed, None)
+                self._dropped.discard(feed)
             self._submitted[feed] = sequence
             self.heard = now
             return Expectation.NEXT
         if sequence <= last:
             self._repeated(feed, sequence, head)
             return Expectation.DUPLICATE
-        if replicator.senders.by_feed.get(feed) is self:
+        if replicator.senders.by_feed.get(feed) is self and feed not in self._dropped:
             self.refused(feed)
         return Expectation.GAP
 
@@ -171,7 +174,7 @@ class ReplicatorSession:
 
     def withdrawn(self, feed: int) -> None:
         """What was handed in could not be stored, through no fault of the peer: ask for it again later."""
-        self._submitted.pop(feed, None)
+        self.forget_submitted(feed)
         senders = self._replicator.senders
         if senders.by_feed.get(feed) is self:
             senders.bench(feed, self)
@@ -191,7 +194,7 @@ class ReplicatorSession:
     def close(self) -> Clock:
         """End the session. Returns what to save for the next one with this peer: only what it told us it has."""
         self._replicator.closed(self)
-        return self._clock.to_save(self._unconfirmed)
+        return self._clock.to_save(self._unconfirmed, self._denied)
 
     # --- what we say --------------------------------------------------------------------------------------
 
@@ -299,15 +302,16 @@ class ReplicatorSession:
         self._opening = 0
 
     def forget_submitted(self, feed: int) -> None:
-        """We no longer want what this peer is sending of a feed."""
-        self._submitted.pop(feed, None)
+        """What this peer handed in of a feed does not count."""
+        if self._submitted.pop(feed, None) is not None:
+            self._dropped.add(feed)
 
     # --- within -------------------------------------------------------------------------------------------
 
     def _heed(self, feed: int, note: int) -> None:
         """The peer's note of a feed we know."""
         if not self.shares(feed):
-            if feed not in self._denied:
+            if feed not in self._denied and (note != -1 or feed not in self._told):
                 self._pending.add(feed)
             return
         replicator = self._replicator
@@ -339,19 +343,29 @@ class ReplicatorSession:
         if (is_opening and feed in self._told) or not self.shares(feed):
             return  # told already: the peer mentioned it before we came here
         replicator = self._replicator
-        note, head = self._clock.get(feed), replicator.heads[feed]
+        note, head = self._recall(feed), replicator.heads[feed]
+        if note == -1:
+            if is_opening:
+                return
+            self._clock.set(feed, 1)  # that answered an earlier word of ours: let it hear of the next message too
+            self._mind(feed, 1, head)
+        else:
+            if note >= 0:
+                self._mind(feed, note, head)
+            is_level = is_opening and note >> 1 == head > 0
+            if is_level and feed not in self._denied and feed != self.peer_feed:
+                return
+            replicator.senders.volunteer(feed, self)
+        self._pending.add(feed)
+
+    def _recall(self, feed: int) -> int:
+        """The peer's last note, even if it came when the feed had no number."""
+        note = self._clock.get(feed)
         if note == ABSENT and self._unknown:
-            note = self._unknown.pop(replicator.keys[feed], ABSENT)
+            note = self._unknown.pop(self._replicator.keys[feed], ABSENT)
             if note != ABSENT:
                 self._clock.set(feed, note)
-        if note >= 0:
-            self._mind(feed, note, head)
-            if note >> 1 == head and head and feed not in self._told and feed not in self._denied:
-                if feed != self.peer_feed:
-                    return  # the peer knows that we are level
-        if note != -1:
-            replicator.senders.volunteer(feed, self)
-            self._pending.add(feed)
+        return note
 
     def _word_on(self, feed: int) -> int:
         if self.shares(feed):
@@ -371,9 +385,10 @@ class ReplicatorSession:
             self._denials.add(key)
         self._unknown[key] = note
 
-    def _decline(self, feed: int) -> None:
-        """A message of a feed we do not want: say so once, if the peer may think that we do."""
-        if feed in self._told and not self.shares(feed):
+    def _drop(self, feed: int) -> None:
+        """A message of a feed we do not want: say so, if the peer may think that we do."""
+        self._dropped.add(feed)
+        if feed in self._told:
             self.note_later(feed)
 
     def _repeated(self, feed: int, sequence: int, head: int) -> None:

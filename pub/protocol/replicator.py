@@ -24,7 +24,7 @@ from pub.protocol.clocks import Clock
 from pub.protocol.replication import ReplicatorSession
 from pub.protocol.senders import Senders, Slots
 
-_REPETITIONS = 1000  # feeds followed again that the list of followed feeds may hold before it is written anew
+MAX_REPETITIONS = 1000  # entries of feeds followed again, beyond which the list of followed feeds is written anew
 
 
 def never(_feed: int) -> bool:
@@ -80,7 +80,7 @@ class Replicator:
             return
         self.replicated.add(feed)
         self.followed.append(feed)
-        if len(self.followed) > 2 * len(self.replicated) + _REPETITIONS:
+        if len(self.followed) > 2 * len(self.replicated) + MAX_REPETITIONS:
             self._rewrite_followed()
         if len(self.woken) < len(self._sessions):
             self.woken |= self._sessions

@@ -54,8 +54,8 @@ class Slots:
 class Senders:
     """The sender of every feed: `by_feed`, and `awaited` for those that owe us messages; to be read, not changed.
 
-    `now` is the latest time that anyone told us. `unasked` are the feeds that we ask for only where a peer shows more of
-    them than we have.
+    `now` is the latest time that anyone told us. `unasked` are the feeds that we ask for only where a peer shows more
+    of them than we have.
     """
 
     __slots__ = ("_ahead", "_benches", "_check_at", "_heads", "_slots", "awaited", "by_feed", "now", "unasked")
@@ -66,7 +66,7 @@ class Senders:
         self._heads = heads
         self._slots = slots
         self.by_feed: dict[int, ReplicatorSession] = {}  # the sender of each feed
-        self.awaited: dict[int, float] = {}  # feed -> when its sender, who owes us messages of it, was asked or last sent some
+        self.awaited: dict[int, float] = {}  # feed -> when its sender was asked, or last sent some of what it owes us
         self._ahead: dict[int, int] = {}  # feed -> slots of the sessions that announced more than we had
         self._benches: set[ReplicatorSession] = set()  # sessions that sit on the bench for some feed
         self._check_at: float | None = None

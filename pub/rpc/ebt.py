@@ -47,6 +47,9 @@ class Replication:
 
     def watch(self, changes: Changes) -> None:
         """Called after each commit: whom we follow decides what we replicate, then everybody who waits is woken."""
+        for key in changes.keys:
+            if (ebt := self._open.get(key)) is not None:
+                ebt.session.peer_feed = self._pub.log.numbers[key]
         for author, target, _value in changes.edges:
             if author == self._pub.own:
                 self.update_feed(target)
@@ -98,6 +101,10 @@ class Replication:
         stream.wake()
         self.wake()
 
+    def is_open(self, session: ReplicatorSession) -> bool:
+        """Is this session still going on? One that is closed must not be told anything: its slot may be another's."""
+        return session in self._streams
+
     def forget(self, ebt: "EbtStream") -> None:
         """A session is over."""
         if self._streams.pop(ebt.session, None) is None:
@@ -134,6 +141,7 @@ class EbtStream:
 
     def ended(self, _error: RpcError | None) -> None:
         """The peer ended the stream, or went away."""
+        self._pub.ingest.own_feed.left(self.key, trio.current_time())
         self._pub.replication.forget(self)
 
     def next_page(self, budget: int) -> list[bytes]:
@@ -155,12 +163,9 @@ class EbtStream:
         self.session.receive_notes(notes, trio.current_time())
         note = decode_note(notes.get(self._pub.keys.id))
         if note is not None and note.sequence > self._pub.log.heads[self._pub.own]:
-            self._pub.ingest.own_feed.claim(
-                self.key,
-                note.sequence,
-                trio.current_time(),
-                is_member=self.stream.connection.peer.role is Role.MEMBER,
-            )
+            is_member = self.stream.connection.peer.role is Role.MEMBER
+            if not self._pub.ingest.own_feed.claim(self.key, note.sequence, trio.current_time(), is_member):
+                self._pub.metrics.limit_hits.labels("own_feed_claims").inc()
 
     def _expected(self, frame: MessageFrame) -> int | None:
         """The feed's number if this message is the one we wait for; the others are counted and dropped."""
@@ -180,6 +185,8 @@ class EbtStream:
         """The writer did not take a message of this peer's: if that is its fault, no more of that feed from it."""
         if outcome is NotStored.DUPLICATE:
             return  # somebody else's copy was stored, which the session has heard of
+        if not self._pub.replication.is_open(self.session) or not self.session.shares(feed):
+            return  # the peer has gone, or was refused already: what it sent behind that fails as well
         if outcome is NotStored.DISK_FULL:
             self.session.withdrawn(feed)
         else:
@@ -195,7 +202,7 @@ def replicate(pub: Pub, stream: RpcStream, args: list[Any]) -> None:
     asked = options(args)
     if asked.get("version") not in (VERSION, str(VERSION)):
         raise RpcError("expected ebt.replicate({version: 3})")
-    if (wanted := asked.get("format", FORMAT)) != FORMAT:
+    if (wanted := asked.get("format") or FORMAT) != FORMAT:
         raise RpcError(f"Unknown format: {wanted}")
     pub.replication.start(stream, speaks_first=True)
 

@@ -13,12 +13,13 @@ import trio
 
 from pub.errors import RpcError
 from pub.net.connection import Method, Methods, RpcStream
-from pub.rpc.arguments import options
+from pub.rpc.arguments import number, options
 from pub.rpc.context import Pub
 
 DEFAULT_TIMEOUT = 300.0  # seconds between volleys; what JavaScript peers use
 SHORTEST_TIMEOUT = 5.0  # a caller may not make us ping faster than this
 LONGEST_TIMEOUT = 300.0  # nor so slowly that an idle link dies of its 600 s inactivity timer
+MAX_STALE = 1000  # serves kept for peers who have gone, before they are thrown out together: 200 KB
 
 
 class Volleys:
@@ -27,18 +28,34 @@ class Volleys:
     def __init__(self) -> None:
         self._due: list[tuple[float, int, Volley]] = []
         self._order = count()
+        self._stale = 0
         self._bell = trio.Event()
+
+    @property
+    def pending(self) -> int:
+        """How many serves are remembered, those of ended streams included."""
+        return len(self._due)
 
     def schedule(self, volley: "Volley", at: float) -> None:
         """Let ``volley`` serve at ``at`` (trio's clock, seconds)."""
         heapq.heappush(self._due, (at, next(self._order), volley))
         self._bell.set()
 
+    def call_off(self) -> None:
+        """A scheduled volley has ended: it stays in the heap until its time, unless there are many such."""
+        self._stale += 1
+        if self._stale > MAX_STALE and self._stale * 2 > len(self._due):
+            self._due = [each for each in self._due if each[2].is_open]
+            heapq.heapify(self._due)
+            self._stale = 0
+
     async def run(self) -> None:
         """Serve whatever is due, for ever."""
         while True:
             while self._due and self._due[0][0] <= trio.current_time():
-                heapq.heappop(self._due)[2].serve()
+                volley = heapq.heappop(self._due)[2]
+                self._stale -= not volley.is_open
+                volley.serve()
             self._bell = trio.Event()
             with trio.move_on_at(self._due[0][0] if self._due else float("inf")):
                 await self._bell.wait()
@@ -66,6 +83,13 @@ class Volley:
     def ended(self, _error: RpcError | None) -> None:
         """The peer is done with pings."""
         self._stream = None
+        if self._is_scheduled:
+            self._pub.volleys.call_off()
+
+    @property
+    def is_open(self) -> bool:
+        """Is there anybody to serve to?"""
+        return self._stream is not None
 
     def serve(self) -> None:
         """It is our turn to ask."""
@@ -85,8 +109,8 @@ class Volley:
 
 def ping(pub: Pub, stream: RpcStream, args: list[Any]) -> None:
     """duplex ``[{timeout: ms}]``: numbers both ways, milliseconds since the epoch."""
-    asked = options(args).get("timeout")
-    seconds = asked / 1000 if isinstance(asked, int | float) else DEFAULT_TIMEOUT
+    asked = number(options(args).get("timeout"))
+    seconds = DEFAULT_TIMEOUT if asked is None else asked / 1000
     stream.receiver = Volley(pub, stream, min(max(seconds, SHORTEST_TIMEOUT), LONGEST_TIMEOUT))
 
 

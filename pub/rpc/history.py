@@ -13,7 +13,7 @@ import msgspec
 from pub.errors import RpcError
 from pub.net.connection import Method, Methods, RpcStream
 from pub.protocol.refs import feed_key, is_feed_id, message_id
-from pub.rpc.arguments import options
+from pub.rpc.arguments import number, options
 from pub.rpc.context import Pub
 from pub.store.log import Changes, Record
 
@@ -27,6 +27,11 @@ class LiveHistory:
     def __init__(self, pub: Pub) -> None:
         self._pub = pub
         self._waiting: dict[bytes, set[History]] = {}
+
+    @property
+    def count(self) -> int:
+        """How many live streams are open."""
+        return sum(map(len, self._waiting.values()))
 
     def add(self, history: "History") -> None:
         """Wake ``history`` whenever its feed grows."""
@@ -51,13 +56,13 @@ class LiveHistory:
 class History:
     """One stream: where it stands (``after``), where the old messages end, and what it sends of each message."""
 
-    def __init__(self, pub: Pub, stream: RpcStream, key: bytes, asked: dict[str, Any]) -> None:
+    def __init__(self, pub: Pub, stream: RpcStream, key: bytes, first: float, asked: dict[str, Any]) -> None:
         self.key = key
         self.stream = stream
         self._pub = pub
         self._feed = pub.log.numbers.get(key)
         self._boundary = pub.log.heads[self._feed] if self._feed is not None else 0
-        self._after = max(math.ceil(_first_sequence(asked)) - 1, 0)
+        self._after = max(math.ceil(first) - 1, 0)
         self._is_live = bool(asked.get("live"))
         self._left = _limit(asked)
         self._is_old_done = asked.get("old", True) is False
@@ -92,9 +97,8 @@ class History:
         self._after = max(self._after, self._boundary)
         if not self._is_live:
             self.stream.end()
-        if self._marks_sync:
-            return [SYNC_MARKER]
-        return self._read(budget, None) if self._is_live else []
+            return []
+        return [SYNC_MARKER] if self._marks_sync else self._read(budget, None)
 
     def _read(self, budget: int, end: int | None) -> list[bytes]:
         """Messages after the cursor, up to the sequence ``end``, shaped; moves the cursor."""
@@ -131,28 +135,24 @@ def _key_only(record: Record) -> bytes:
     return msgspec.json.encode(message_id(record.id))
 
 
-def _first_sequence(asked: dict[str, Any]) -> float:
-    """The first sequence to send (inclusive); ``sequence`` goes before ``seq``."""
-    first = asked.get("sequence", asked.get("seq", 0))
-    return first if _is_number(first) else math.nan
+def _first_sequence(asked: dict[str, Any]) -> float | None:
+    """The first sequence to send (inclusive); ``sequence`` goes before ``seq``. ``None``: it is no number."""
+    return number(asked.get("sequence") or asked.get("seq") or 0)
 
 
 def _limit(asked: dict[str, Any]) -> int:
-    limit = asked.get("limit", NO_LIMIT)
-    return int(limit) if _is_number(limit) and limit >= 0 else NO_LIMIT
-
-
-def _is_number(value: object) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+    limit = number(asked.get("limit"))
+    return NO_LIMIT if limit is None or limit < 0 else int(limit)
 
 
 def create_history_stream(pub: Pub, stream: RpcStream, args: list[Any]) -> None:
     """source ``[{id, seq|sequence, limit, live, old, keys, values}]``; an unknown feed or a bad id is a clean end."""
     asked = options(args)
-    if not is_feed_id(asked.get("id")) or math.isnan(_first_sequence(asked)):
+    first = _first_sequence(asked)
+    if not is_feed_id(asked.get("id")) or first is None:
         stream.end()
         return
-    history = History(pub, stream, feed_key(asked["id"]), asked)
+    history = History(pub, stream, feed_key(asked["id"]), first, asked)
     stream.receiver = stream.source = history
     if asked.get("live"):
         pub.history.add(history)

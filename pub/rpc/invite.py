@@ -9,19 +9,20 @@ The records of codes that can no longer be used are kept, so that their holders 
 code is a stranger like any other: guessing tells nothing.
 """
 
+import re
 from typing import Any
 
 import msgspec
 
-from pub.errors import InvalidInvite, PublishingStopped, RpcError
+from pub.errors import InvalidInvite, InvalidReference, PublishingStopped, RpcError
 from pub.net.connection import Connection, Method, Methods
-from pub.protocol.addresses import Address
+from pub.protocol.addresses import Address, format_address, parse_address
 from pub.protocol.classic import Message
 from pub.protocol.contacts import BLOCK, FOLLOW
 from pub.protocol.invites import format_invite, guest_keys, parse_invite
 from pub.protocol.muxrpc import method_not_allowed
 from pub.protocol.refs import feed_id, feed_key, is_feed_id, message_id
-from pub.rpc.arguments import options, required
+from pub.rpc.arguments import number, options, required
 from pub.rpc.context import Pub
 from pub.store.invites import InviteRecord, InviteState, state
 from pub.store.log import Appender
@@ -30,6 +31,7 @@ from pub.store.members import Member
 SEED_BYTES = 32
 MAX_USES = 1_000_000  # a code for a whole town; more is a slip of the keyboard
 MAX_NOTE = 1000  # characters; the note is published with each follow, and a message holds 8192
+LONE_SURROGATE = re.compile(r"[\ud800-\udfff]")  # JSON can spell them, but neither the store nor UTF-8 can
 NAME = ("invite", "use")
 
 ALREADY_FOLLOWING = "already following"  # clients take this text for success
@@ -75,7 +77,7 @@ def _checked_feed(pub: Pub, request: object) -> str:
 def _redeem(pub: Pub, appender: Appender, guest: bytes, feed: str) -> tuple[Message, float]:
     """The whole of a redemption, in the writer's transaction: every check comes before the first write."""
     now = pub.wall_clock()
-    record = pub.invites.get(appender.txn, guest)
+    record = pub.invites.get(appender.txn, guest) if guest else None  # the control socket has no key
     if record is None:
         raise method_not_allowed(NAME)
     key = feed_key(feed)
@@ -136,30 +138,42 @@ async def make_code(
 
 def _invite_address(pub: Pub, external: object) -> Address:
     if isinstance(external, str) and external:
-        return Address(external, pub.port, pub.keys.public)
+        return _checked_address(Address(external, pub.port, pub.keys.public))
     if pub.address is None:
         raise RpcError(f"{NO_ADDRESS}: set address.host to the name members reach this pub by")
     return pub.address
 
 
+def _checked_address(address: Address) -> Address:
+    try:
+        is_dialable = parse_address(format_address(address)) == address
+    except InvalidReference:
+        is_dialable = False
+    if not is_dialable:
+        raise RpcError("external must be a DNS name or an IP address, without brackets and port")
+    return address
+
+
 def _checked_uses(uses: object) -> int:
-    if not isinstance(uses, int | float) or isinstance(uses, bool) or not (1 <= uses <= MAX_USES) or uses != int(uses):
-        raise RpcError(f"uses must be a whole number from 1 to {MAX_USES}, not {uses!r}")
-    return int(uses)
+    count = number(uses)
+    if count is None or not 1 <= count <= MAX_USES or not count.is_integer():
+        raise RpcError(f"uses must be a whole number from 1 to {MAX_USES}")
+    return int(count)
 
 
 def _checked_expiry(pub: Pub, expires: object) -> float | None:
     if expires is None:
         return None
-    if not isinstance(expires, int | float) or isinstance(expires, bool) or expires <= pub.wall_clock():
+    moment = number(expires)
+    if moment is None or moment <= pub.wall_clock():
         raise RpcError("expires must be a time in the future, in milliseconds since 1970")
-    return float(expires)
+    return moment
 
 
 def _checked_note(note: object) -> str:
     if note is None:
         return ""
-    if not isinstance(note, str) or len(note) > MAX_NOTE:
+    if not isinstance(note, str) or len(note) > MAX_NOTE or LONE_SURROGATE.search(note):
         raise RpcError(f"note must be a text of at most {MAX_NOTE} characters")
     return note
 

@@ -55,11 +55,27 @@ async def listen_tcp(host: Host, settings: Settings, peers: trio.Nursery, task_s
     """Take connections until cancelled; starts with the port listened on. Raises ConfigError."""
     where, port = settings.network.host or None, settings.network.port
     try:
-        listeners = await trio.open_tcp_listeners(port, host=where)
+        listeners = await _open_listeners(where, port)
     except OSError as error:
         raise ConfigError(f"cannot listen on {where or 'any address'} port {port}: {error.strerror or error}") from None
-    task_status.started(listeners[0].socket.getsockname()[1])
+    task_status.started(_port_of(listeners[0]))
     await trio.serve_listeners(partial(_welcome, host), listeners, handler_nursery=peers)
+
+
+async def _open_listeners(where: str | None, port: int) -> list[trio.SocketListener]:
+    """On every address of ``where``. For "any free port" the kernel gives each its own, but we announce one."""
+    listeners = await trio.open_tcp_listeners(port, host=where)
+    free = next((_port_of(each) for each in listeners if _port_of(each) != _port_of(listeners[0])), None)
+    if free is None:
+        return listeners
+    for each in listeners:
+        await each.aclose()
+    return await trio.open_tcp_listeners(free, host=where)
+
+
+def _port_of(listener: trio.SocketListener) -> int:
+    port: int = listener.socket.getsockname()[1]
+    return port
 
 
 async def _welcome(host: Host, transport: trio.SocketStream) -> None:

@@ -1,6 +1,7 @@
 """The life of the process, top to bottom.
 
-trio.run(run)
+trio.run
+├ signals               from the first moment to the last: SIGTERM and SIGINT set the event that ``run`` waits for
 └ core nursery            an exception here ends the process: crash-only, the supervisor restarts it
   ├ ingest                stops last, after draining
   ├ replication, volleys, housekeeping
@@ -9,14 +10,15 @@ trio.run(run)
     └ doors nursery       stops first: TCP and unix listeners
 """
 
+import resource
 import signal
 import sys
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 
 import structlog
 import trio
 
-from pub.config import Settings
+from pub.config import Limits, Settings
 from pub.errors import OperatorError
 from pub.ingest.ingest import Ingest
 from pub.logs import configure
@@ -33,13 +35,16 @@ log = structlog.get_logger()
 # busy event loop: with Python's 5 ms a batch of 250 messages takes 750 ms, with this 10 ms.
 SWITCH_INTERVAL = 0.0001
 
+OTHER_DESCRIPTORS = 64  # files that are no peer's: store, listeners, verifying processes, a few commands at once
+
 
 def main(settings: Settings, announce: Callable[[Started], None]) -> int:
     """Run the pub until SIGTERM or SIGINT; the exit code. Raises OperatorError for what the operator can mend."""
     configure(settings.log.format, settings.log.level)
     sys.setswitchinterval(SWITCH_INTERVAL)
+    _allow_descriptors(settings.limits)
     try:
-        trio.run(run, settings, announce, World(), _wait_for_signal)
+        trio.run(_run_until_signal, settings, announce)
     except BaseExceptionGroup as group:
         faults, bugs = group.split(OperatorError)
         if faults is None or bugs is not None:
@@ -48,16 +53,36 @@ def main(settings: Settings, announce: Callable[[Started], None]) -> int:
     return 0
 
 
+def _allow_descriptors(limits: Limits) -> None:
+    """Each connection takes a file descriptor, and most systems give a process 1024 unless it asks for more."""
+    needed = limits.max_connections + limits.max_unauthenticated + OTHER_DESCRIPTORS
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    allowed = needed if hard == resource.RLIM_INFINITY else min(needed, hard)
+    if soft != resource.RLIM_INFINITY and soft < allowed:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (allowed, hard))
+    if allowed < needed:
+        log.warning("few_file_descriptors", allowed=allowed, needed=needed)
+
+
 def _first_leaf(group: BaseExceptionGroup[BaseException]) -> BaseException:
     first = group.exceptions[0]
     return _first_leaf(first) if isinstance(first, BaseExceptionGroup) else first
 
 
-async def _wait_for_signal() -> None:
+async def _run_until_signal(settings: Settings, announce: Callable[[Started], None]) -> None:
+    """Signals count from the start to the last goodbye: neither an early one nor a second one is a violent end."""
+    stop = trio.Event()
     with trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT) as signals:
-        async for number in signals:
-            log.info("stopping", signal=signal.Signals(number).name)
-            return
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(_set_on_signal, stop, signals)
+            await run(settings, announce, World(), stop.wait)
+            nursery.cancel_scope.cancel()
+
+
+async def _set_on_signal(stop: trio.Event, signals: AsyncIterator[int]) -> None:
+    async for number in signals:
+        log.info("stopping", signal=signal.Signals(number).name)
+        stop.set()
 
 
 async def run(

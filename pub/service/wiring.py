@@ -65,7 +65,7 @@ def build(settings: Settings, keys: KeyPair, store: Store, verifier: Verifier, w
         verifier=verifier,
         graph=graph,
         metrics=metrics,
-        own_feed=OwnFeed(_is_unconfirmed(store, messages, keys)),
+        own_feed=OwnFeed(_is_unconfirmed(store, keys)),
         wall_clock=world.wall_clock,
         max_bytes=settings.limits.ingest_bytes,
         hmac_key=settings.network.sign,
@@ -102,11 +102,12 @@ def _bind(method: Method, pub: Pub) -> Method:
     return replace(method, handler=partial(method.handler, pub))
 
 
-def _is_unconfirmed(store: Store, messages: Log, keys: KeyPair) -> bool:
+def _is_unconfirmed(store: Store, keys: KeyPair) -> bool:
+    """Is the key older than the store? What was fetched of its feed may be a part: only publishing settles it."""
     born_with = owner(store)
     if born_with is not None and born_with != keys.public:
         raise StoreError(f"{store.folder} holds the data of another pub than its secret file says")
-    return born_with is None and keys.public not in messages.numbers
+    return born_with is None
 
 
 def _intern_own(pub: Pub) -> int:

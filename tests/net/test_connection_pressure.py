@@ -1,0 +1,120 @@
+"""Peers that do not read, receivers that wait, and sides that are both full: over real sockets with little room."""
+
+import itertools
+from contextlib import suppress
+from typing import Any
+
+import pytest
+import trio
+import trio.testing
+
+from pub.errors import SlowPeer
+from pub.net.connection import SEND_BUFFER, Method, RpcStream
+from pub.protocol.muxrpc import DataReceived, Kind
+from tests.net.ends import (
+    BODY,
+    METHODS,
+    PATIENCE,
+    Collector,
+    Pages,
+    Waiting,
+    Wire,
+    connected,
+    make,
+    narrow_pair,
+    served,
+)
+
+
+async def test_a_peer_that_asks_and_never_reads_is_dropped() -> None:
+    ends = narrow_pair()
+    pub = make(ends[1], METHODS, max_outbound=1 << 20)
+    wire = Wire(ends[0])
+    with trio.fail_after(PATIENCE):
+        async with wire.stream, trio.open_nursery() as nursery:
+            nursery.start_soon(ask_for_ever, wire)
+            with pytest.raises(SlowPeer, match="bytes of answers wait for this peer to read"):
+                await pub.run()
+            nursery.cancel_scope.cancel()
+
+
+async def ask_for_ever(wire: Wire) -> None:
+    with suppress(trio.BrokenResourceError):
+        while True:
+            await wire.open("large")
+
+
+async def test_a_huge_source_costs_a_slow_reader_one_page() -> None:
+    sources: list[Pages] = []
+
+    def huge(stream: RpcStream, _args: list[Any]) -> None:
+        sources.append(Pages(stream, itertools.repeat(BODY)))
+
+    async with served({"huge": Method("source", huge)}, narrow_pair(), max_outbound=SEND_BUFFER) as (wire, _pub):
+        await wire.open("huge", kind=Kind.SOURCE)
+        await trio.testing.wait_all_tasks_blocked(0.01)
+        assert SEND_BUFFER <= sources[0].pulled <= SEND_BUFFER + len(BODY)
+        for _ in range(200):
+            assert isinstance(await wire.next_event(), DataReceived)
+        await trio.testing.wait_all_tasks_blocked(0.01)
+        assert sources[0].pulled <= 200 * len(BODY) + 2 * SEND_BUFFER
+        await wire.stream.send_all(wire.session.goodbye())
+        while await wire.stream.receive_some():
+            pass
+
+
+async def test_ready_streams_take_turns() -> None:
+    async def first_numbers(wire: Wire, wanted: int) -> set[int]:
+        numbers: set[int] = set()
+        while len(numbers) < wanted:
+            event = await wire.next_event()
+            assert isinstance(event, DataReceived)
+            numbers.add(event.number)
+        return numbers
+
+    def endless(stream: RpcStream, _args: list[Any]) -> None:
+        Pages(stream, itertools.repeat(BODY))
+
+    async with served({"endless": Method("source", endless)}, narrow_pair()) as (wire, _pub):
+        opened = {await wire.open("endless", kind=Kind.SOURCE) for _ in range(5)}
+        assert await first_numbers(wire, 5) == opened
+        await wire.stream.send_all(wire.session.goodbye())
+        while await wire.stream.receive_some():
+            pass
+
+
+async def test_while_a_receiver_waits_the_peer_is_held_back() -> None:
+    receiver = Waiting()
+
+    def take(stream: RpcStream, _args: list[Any]) -> None:
+        stream.receiver = receiver
+
+    async with connected({"take": Method("duplex", take)}, narrow_pair()) as (peer, _pub):
+        stream = peer.open_stream(("take",), [], Kind.DUPLEX)
+        source = Pages(stream, itertools.repeat(BODY, 1000))
+        await trio.testing.wait_all_tasks_blocked(0.01)
+        assert source.pulled <= 3 * SEND_BUFFER, "what one read brought, what the kernel holds, and one page"
+        receiver.may_go_on.set()
+        await receiver.over.wait()
+    assert receiver.bodies == [BODY] * 1000
+
+
+async def test_two_sides_full_in_both_directions_do_not_wait_for_each_other() -> None:
+    heard = Collector()
+
+    def flood(stream: RpcStream, _args: list[Any]) -> None:
+        stream.receiver = heard
+        Pages(stream, itertools.repeat(BODY, 1000))
+
+    methods = METHODS | {"flood": Method("duplex", flood)}
+    async with connected(methods, narrow_pair()) as (peer, _pub):
+        stream = peer.open_stream(("flood",), [], Kind.DUPLEX)
+        stream.receiver = told = Collector()
+        Pages(stream, itertools.repeat(BODY, 1000))
+        async with trio.open_nursery() as nursery:
+            for _ in range(20):
+                nursery.start_soon(peer.call, ("whoami",), [])
+        await told.over.wait()
+        await heard.over.wait()
+    assert min(len(told.bodies), len(heard.bodies)) > 0
+    assert heard.bodies == [BODY] * 1000 or told.bodies == [BODY] * 1000, "an end closes the other direction as well"
