@@ -41,6 +41,7 @@ def parse_size(value: object) -> int:
 def _text(value: object) -> str:
     if not isinstance(value, str):
         raise ValueError("not text")
+    value.encode()  # refuses what no file can hold, as bytes of the environment that are no UTF-8
     return value
 
 

@@ -89,7 +89,7 @@ class Invites:
     """Invite codes that are made without being asked for."""
 
     first_uses: int = setting(
-        whole(0), 1, "Uses of the invite code printed on the first start; 0 means that none is made."
+        whole(0, 1_000_000), 1, "Uses of the invite code printed on the first start; 0 means that none is made."
     )
 
 

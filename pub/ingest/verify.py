@@ -4,11 +4,12 @@
 ``InlineVerifier`` does the same work on the spot: for tests that own the clock, and for offline commands.
 """
 
+import signal
 import socket
 import subprocess
 import sys
-from collections.abc import AsyncIterator, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Iterator, Sequence
+from contextlib import asynccontextmanager, contextmanager
 from typing import Protocol
 
 import msgspec
@@ -111,9 +112,19 @@ async def open_verifiers(count: int, hmac_key: bytes | None = None) -> AsyncIter
                 await worker.close()
 
 
+@contextmanager
+def _signals_blocked() -> Iterator[None]:
+    """A process born in this block never hears Ctrl-C, not even before it could say so: the pub ends it, drained."""
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, (signal.SIGINT, signal.SIGTERM))
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
 async def _start_worker(hmac_key: bytes | None) -> _Worker:
     ours, theirs = socket.socketpair()
-    with theirs:
+    with theirs, _signals_blocked():
         process = subprocess.Popen(  # noqa: ASYNC220 - fork and exec of ourselves, before anyone is connected
             [sys.executable, "-m", "pub.ingest.worker"], stdin=theirs.fileno()
         )

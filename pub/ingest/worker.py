@@ -9,7 +9,6 @@ and nils for bugs. The
 process ends when the socket does, so none outlives the pub, however that died.
 """
 
-import signal
 import socket
 import struct
 import traceback
@@ -68,9 +67,7 @@ def receive_frame(connection: socket.socket, buffer: bytearray) -> bytes | None:
 
 
 def main() -> None:
-    """Answer chunks until the socket ends."""
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, signal.SIG_IGN)  # the pub decides when we end: it drains first
+    """Answer chunks until the socket ends. (The pub blocked the signals that mean "stop": it drains first.)"""
     with suppress(ConnectionError):  # the pub died and left verdicts unread
         serve(socket.socket(fileno=0))
 

@@ -7,7 +7,8 @@ in two parallel arrays sorted by feed: eight bytes per feed, bisected on access,
 `ABSENT` stands for a feed the peer never mentioned. Like -1 it is odd and negative, so `note & 1` reads "send nothing"
 and `note >> 1` reads "behind everyone" for both, without a special case.
 
-A `FeedSet` is a bitmap over feed numbers, for the things a session has to remember about most feeds.
+A `FeedSet` is a bitmap over feed numbers, for the things a session has to remember about most feeds. `UnknownFeeds` are
+the notes for feeds that have no number here.
 """
 
 import sys
@@ -19,6 +20,8 @@ from itertools import compress
 from pub.errors import EbtError
 
 ABSENT = -3
+
+MAX_UNKNOWN_WANTS = 10_000  # feeds a peer wants that we never heard of; each is remembered at some 150 bytes
 
 _FEW = 64  # up to so many notes, inserting one by one (moving memory) is cheaper than sorting the clock anew
 _ENTRY = 8  # bytes per feed when packed: feed number and note, 32 bits each, little-endian
@@ -53,6 +56,29 @@ class FeedSet:
         index = feed >> 3
         if index < len(self._bits):
             self._bits[index] &= ~(1 << (feed & 7))
+
+
+class UnknownFeeds:
+    """What a peer said of feeds that we never heard of, by key; and which of them still await our -1."""
+
+    __slots__ = ("_notes", "unanswered")
+
+    def __init__(self) -> None:
+        self.unanswered: set[bytes] = set()
+        self._notes: dict[bytes, int] = {}
+
+    def remember(self, key: bytes, note: int) -> bool:
+        """Keep a note. False if there is no room for another feed."""
+        if key not in self._notes:
+            if len(self._notes) >= MAX_UNKNOWN_WANTS:
+                return False
+            self.unanswered.add(key)
+        self._notes[key] = note
+        return True
+
+    def take(self, key: bytes) -> int:
+        """The note for a feed that has a number now, or ABSENT."""
+        return self._notes.pop(key, ABSENT) if self._notes else ABSENT
 
 
 class Clock:

@@ -21,14 +21,12 @@ from enum import Enum
 from typing import TYPE_CHECKING, NamedTuple
 
 from pub.errors import InvalidReference
-from pub.protocol.clocks import ABSENT, Clock, FeedSet
+from pub.protocol.clocks import ABSENT, Clock, FeedSet, UnknownFeeds
 from pub.protocol.ebt import MAX_NOTE, encode_note
 from pub.protocol.refs import feed_id, feed_key
 
 if TYPE_CHECKING:
     from pub.protocol.replicator import Replicator
-
-MAX_UNKNOWN_WANTS = 10_000  # feeds a peer wants that we never heard of; each is remembered at some 150 bytes
 
 
 class Expectation(Enum):
@@ -52,7 +50,6 @@ class ReplicatorSession:
 
     __slots__ = (
         "_clock",
-        "_denials",
         "_denied",
         "_dirty",
         "_dropped",
@@ -106,8 +103,7 @@ class ReplicatorSession:
         self._turn: list[int] = []  # the dirty feeds still to be served in this round
         self._dropped = FeedSet()  # we dropped messages of these: what still comes may be a gap of our making
         self._submitted: dict[int, int] = {}  # feed -> last sequence handed in and not yet appended
-        self._unknown: dict[bytes, int] = {}  # key -> note, for feeds without a number
-        self._denials: set[bytes] = set()  # those of them that await their -1
+        self._unknown = UnknownFeeds()
 
     # --- what the peer says -------------------------------------------------------------------------------
 
@@ -128,10 +124,10 @@ class ReplicatorSession:
             except InvalidReference:
                 continue
             feed = number_of(key)
-            if feed is None:
-                self._remember(key, note)
-            else:
+            if feed is not None:
                 known[feed] = note
+            elif not self._unknown.remember(key, note):
+                replicator.limit_hits["unknown_wants"] += 1
         self._clock.update(known)
         for feed, note in known.items():
             self._unconfirmed.discard(feed)
@@ -154,8 +150,9 @@ class ReplicatorSession:
             if not submitted:
                 replicator.in_flight[feed] = replicator.in_flight.get(feed, 0) | self.bit
                 replicator.senders.now = now
-                self.benched.pop(feed, None)
                 self._dropped.discard(feed)
+                if self.benched.pop(feed, None) is not None and self.sequence(feed) > head:
+                    replicator.senders.announced(feed, self)  # it sends after all
             self._submitted[feed] = sequence
             self.heard = now
             return Expectation.NEXT
@@ -205,7 +202,7 @@ class ReplicatorSession:
             self._owes_frame
             or self._pending
             or self._dirty
-            or self._denials
+            or self._unknown.unanswered
             or self.cursor < len(self._replicator.followed)
         )
 
@@ -219,8 +216,8 @@ class ReplicatorSession:
             if self._pending:
                 feed = self._pending.pop()
                 notes[feed_id(keys[feed])] = self._word_on(feed)
-            elif self._denials:
-                notes[feed_id(self._denials.pop())] = -1
+            elif self._unknown.unanswered:
+                notes[feed_id(self._unknown.unanswered.pop())] = -1
             elif self.cursor < len(followed):
                 self.cursor += 1
                 self._consider(followed[self.cursor - 1], self.cursor <= self._opening)
@@ -361,10 +358,8 @@ class ReplicatorSession:
     def _recall(self, feed: int) -> int:
         """The peer's last note, even if it came when the feed had no number."""
         note = self._clock.get(feed)
-        if note == ABSENT and self._unknown:
-            note = self._unknown.pop(self._replicator.keys[feed], ABSENT)
-            if note != ABSENT:
-                self._clock.set(feed, note)
+        if note == ABSENT and (note := self._unknown.take(self._replicator.keys[feed])) != ABSENT:
+            self._clock.set(feed, note)
         return note
 
     def _word_on(self, feed: int) -> int:
@@ -375,15 +370,6 @@ class ReplicatorSession:
         self._told.discard(feed)
         self._denied.add(feed)
         return -1
-
-    def _remember(self, key: bytes, note: int) -> None:
-        """A note for a feed without a number: answered -1 once, and kept for when we replicate the feed."""
-        if key not in self._unknown:
-            if len(self._unknown) >= MAX_UNKNOWN_WANTS:
-                self._replicator.limit_hits["unknown_wants"] += 1
-                return
-            self._denials.add(key)
-        self._unknown[key] = note
 
     def _drop(self, feed: int) -> None:
         """A message of a feed we do not want: say so, if the peer may think that we do."""

@@ -162,10 +162,18 @@ class EbtStream:
     def _receive_notes(self, notes: dict[str, int]) -> None:
         self.session.receive_notes(notes, trio.current_time())
         note = decode_note(notes.get(self._pub.keys.id))
-        if note is not None and note.sequence > self._pub.log.heads[self._pub.own]:
-            is_member = self.stream.connection.peer.role is Role.MEMBER
-            if not self._pub.ingest.own_feed.claim(self.key, note.sequence, trio.current_time(), is_member):
+        if note is not None:
+            self._hear_of_own_feed(note.sequence)
+
+    def _hear_of_own_feed(self, sequence: int) -> None:
+        """The peer has our own feed up to ``sequence``: is that more than we have, or all there is?"""
+        own_feed, head = self._pub.ingest.own_feed, self._pub.log.heads[self._pub.own]
+        is_member = self.stream.connection.peer.role is Role.MEMBER
+        if sequence > head:
+            if not own_feed.claim(self.key, sequence, trio.current_time(), is_member):
                 self._pub.metrics.limit_hits.labels("own_feed_claims").inc()
+        elif sequence == head and head and is_member:
+            own_feed.unconfirmed = False
 
     def _expected(self, frame: MessageFrame) -> int | None:
         """The feed's number if this message is the one we wait for; the others are counted and dropped."""

@@ -41,7 +41,7 @@ def status(pub: Pub, _caller: Connection, _args: list[Any]) -> dict[str, Any]:
 
 
 def list_members(pub: Pub, _caller: Connection, _args: list[Any]) -> list[dict[str, Any]]:
-    """Everyone the pub follows: id, when they joined (ms) and by which invite."""
+    """Everyone who has joined: id, when (ms) and by which invite."""
     with pub.store.read() as txn:
         return [member_json(pub.log.keys[feed], member) for feed, member in pub.members.entries(txn)]
 

@@ -126,3 +126,13 @@ async def test_a_process_that_was_killed_while_idle_is_noticed_by_the_next_chunk
         async with open_verifiers(1) as pool:
             os.kill(pool.pids[0], signal.SIGKILL)
             await expect_death(pool, [b"{}"])
+
+
+@pytest.mark.slow
+async def test_signals_that_stop_the_pub_leave_the_processes_at_work() -> None:
+    raw = Author("alice").write().encoded
+    async with open_verifiers(1) as pool:
+        for number in (signal.SIGTERM, signal.SIGINT):
+            os.kill(pool.pids[0], number)  # the first before the process has come to anything
+            assert isinstance((await pool.verify([raw]))[0], Message)
+        assert signal.pthread_sigmask(signal.SIG_BLOCK, ()) & {signal.SIGINT, signal.SIGTERM} == set()

@@ -1,7 +1,5 @@
 """The frames between the pub and a verifying process, and the process at the end of its socket."""
 
-import os
-import signal
 import socket
 import subprocess
 import sys
@@ -113,21 +111,6 @@ def test_the_process_ends_without_a_word_when_the_pub_was_killed_at_work() -> No
         ours.close()
         assert process.communicate(timeout=PATIENCE)[1] == b""
         assert process.returncode == 0
-
-
-@pytest.mark.slow
-def test_signals_that_stop_the_pub_leave_the_process_at_work() -> None:
-    raw = Author("alice").write().encoded
-    with worker() as (ours, process):
-        for number in (signal.SIGTERM, signal.SIGINT):
-            ours.sendall(encode_frame([raw]))
-            frame = receive_frame(ours, bytearray())
-            assert frame is not None
-            assert isinstance(decode(frame)[0], Message)
-            os.kill(process.pid, number)
-        ours.sendall(encode_frame([raw]))
-        assert receive_frame(ours, bytearray()) is not None
-        assert process.poll() is None
 
 
 def test_a_bug_in_examining_is_a_nil_and_the_process_goes_on(
