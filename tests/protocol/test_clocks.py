@@ -1,0 +1,95 @@
+"""Clocks and feed sets against the dicts and sets they stand for."""
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from pub.errors import EbtError
+from pub.protocol.clocks import ABSENT, Clock, FeedSet
+from pub.protocol.ebt import MAX_NOTE
+
+FEED = st.integers(0, 300)
+NOTE = st.integers(-1, MAX_NOTE)
+NOTES = st.dictionaries(FEED, NOTE, max_size=200)
+
+
+def test_a_feed_never_mentioned_reads_as_behind_and_wanting_nothing() -> None:
+    note = Clock().get(7)
+    assert note == ABSENT
+    assert note & 1
+    assert note >> 1 < 0
+
+
+@settings(max_examples=50)
+@given(NOTES, NOTES, st.lists(st.tuples(FEED, NOTE), max_size=5))
+def test_a_clock_is_a_sorted_dict(first: dict[int, int], second: dict[int, int], single: list[tuple[int, int]]) -> None:
+    clock = Clock(first)
+    clock.update(second)
+    for feed, note in single:
+        clock.set(feed, note)
+    expected = first | second | dict(single)
+    assert list(clock.items()) == sorted(expected.items())
+    assert len(clock) == len(expected)
+    assert all(clock.get(feed) == expected.get(feed, ABSENT) for feed in range(301))
+
+
+@given(NOTES, FEED, st.integers(0, 2**30 - 1))
+def test_advancing_raises_the_sequence_and_keeps_the_wish(notes: dict[int, int], feed: int, sequence: int) -> None:
+    clock = Clock(notes)
+    clock.advance(feed, sequence)
+    note = notes.get(feed, 1)
+    assert clock.get(feed) == (-1 if note == -1 else max(note >> 1, sequence) << 1 | note & 1)
+    assert {f: n for f, n in clock.items() if f != feed} == {f: n for f, n in notes.items() if f != feed}
+
+
+@given(NOTES)
+def test_a_clock_survives_the_disk(notes: dict[int, int]) -> None:
+    packed = Clock(notes).pack()
+    assert len(packed) == 8 * len(notes)
+    assert dict(Clock.unpack(packed).items()) == notes
+
+
+def test_the_packed_form_is_little_endian() -> None:
+    assert Clock({1: -1, 258: 6}).pack().hex() == "0100000002010000ffffffff06000000"
+
+
+@pytest.mark.parametrize(
+    "packed", ["00", "0000000000", "0200000001000000" + "00" * 8, "01000000" * 2 + "00" * 8, "00000000fdffffff"]
+)
+def test_a_damaged_clock_is_refused(packed: str) -> None:
+    with pytest.raises(EbtError):
+        Clock.unpack(bytes.fromhex(packed))
+
+
+def feed_set(feeds: set[int]) -> FeedSet:
+    result = FeedSet()
+    for feed in feeds:
+        result.add(feed)
+    return result
+
+
+@given(NOTES, st.sets(FEED))
+def test_a_saved_clock_asks_for_nothing_and_holds_what_was_confirmed(notes: dict[int, int], sent: set[int]) -> None:
+    clock = Clock(notes)
+    saved = clock.to_save(feed_set(sent), FeedSet())
+    assert dict(saved.items()) == {feed: note | 1 for feed, note in notes.items() if feed not in sent}
+    assert dict(clock.items()) == notes
+
+
+def test_two_refusals_are_not_saved() -> None:
+    saved = Clock({1: -1, 2: -1, 3: 4}).to_save(FeedSet(), feed_set({2, 3}))
+    assert dict(saved.items()) == {1: -1, 3: 5}
+
+
+@given(st.lists(st.tuples(st.booleans(), FEED)))
+def test_a_feed_set_is_a_set(steps: list[tuple[bool, int]]) -> None:
+    feeds, expected = FeedSet(), set()
+    for is_added, feed in steps:
+        if is_added:
+            feeds.add(feed)
+            expected.add(feed)
+        else:
+            feeds.discard(feed)
+            expected.discard(feed)
+    assert [feed for feed in range(310) if feed in feeds] == sorted(expected)
+    assert feeds.lacks(range(310)) == [feed not in expected for feed in range(310)]
