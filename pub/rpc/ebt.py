@@ -92,7 +92,6 @@ class Replication:
         key = stream.connection.peer.key
         older = self._open.get(key)
         if older is not None:
-            older.stream.end(RpcError(RECONNECTED))
             older.ended(None)
         session = self.replicator.open(speaks_first=speaks_first, peer_feed=self._pub.log.numbers.get(key))
         self._open[key] = EbtStream(self._pub, stream, session)
@@ -170,8 +169,7 @@ class EbtStream:
         own_feed, head = self._pub.ingest.own_feed, self._pub.log.heads[self._pub.own]
         is_member = self.stream.connection.peer.role is Role.MEMBER
         if sequence > head:
-            if not own_feed.claim(self.key, sequence, trio.current_time(), is_member):
-                self._pub.metrics.limit_hits.labels("own_feed_claims").inc()
+            own_feed.claim(self.key, sequence, trio.current_time(), is_member)
         elif sequence == head and head and is_member:
             own_feed.unconfirmed = False
 
