@@ -70,7 +70,7 @@ from pub.store.env import Store
 from pub.store.log import Appender
 
 NOW = 1_700_000_000_000.0  # ms since the epoch, on the pub's wall clock
-PATIENCE = 4  # seconds until a deadlock fails the test
+PATIENCE = 10  # seconds until a deadlock fails the test
 HOST = "pub.example"
 MAX_ANSWER = 1 << 24  # bytes: a long list of members
 ADDRESS = "127.0.0.1"  # of every peer

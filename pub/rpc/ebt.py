@@ -92,6 +92,7 @@ class Replication:
         key = stream.connection.peer.key
         older = self._open.get(key)
         if older is not None:
+            older.stream.end(RpcError(RECONNECTED))
             older.ended(None)
         session = self.replicator.open(speaks_first=speaks_first, peer_feed=self._pub.log.numbers.get(key))
         self._open[key] = EbtStream(self._pub, stream, session)

@@ -1,10 +1,12 @@
 """``ebt.replicate`` with people on the line: what is taken in, what is handed on, and what ends what."""
 
 import json
+from contextlib import AsyncExitStack
 from pathlib import Path
 from typing import Any
 
 import pytest
+from structlog.testing import capture_logs
 
 from pub.errors import RpcError
 from pub.net.roles import Role
@@ -194,6 +196,20 @@ async def test_a_forged_message_costs_that_feed_with_that_peer(tmp_path: Path) -
         assert [frame for frame in session.arrived() if alice.keys.id in frame] == []
 
 
+async def test_a_refusal_is_logged_once_however_much_was_sent_behind_it(tmp_path: Path) -> None:
+    alice = Author("alice")
+    messages = [forged(alice), *(message.encoded for message in alice.write_many(50))]
+    async with open_pub(tmp_path) as pub, connect(pub) as mallory:
+        await pub.follow(alice.keys.public)
+        session = await replicate(mallory)
+        with capture_logs() as lines:
+            await session.say(alice, 51)
+            await session.hand_over(messages)
+            assert await session.note_on(alice) == NONE
+            await pub.settle()
+        assert [line["event"] for line in lines] == ["message_refused"]
+
+
 async def test_a_refusal_that_comes_late_hits_nobody_else(tmp_path: Path) -> None:
     """Mallory leaves while her message is being verified; Bob takes her place, and must not pay for it."""
     alice, verifier = Author("alice"), Closed()
@@ -234,6 +250,25 @@ async def test_bob_waits_for_carol_to_join(tmp_path: Path) -> None:
         for _ in carol.messages:
             await bobs.next_message()
         assert bobs.messages == values(carol)
+
+
+async def test_who_joins_while_connected_is_asked_for_their_own_feed(tmp_path: Path) -> None:
+    """Bob has all of them too, but nobody knows a feed better than its author."""
+    people = [Author(f"person {number}") for number in range(6)]
+    async with open_pub(tmp_path) as pub, AsyncExitStack() as lines, connect(pub, Author("bob").keys) as bobs_line:
+        sessions = [await replicate(await lines.enter_async_context(connect(pub, each.keys))) for each in people]
+        for each, session in zip(people, sessions, strict=True):
+            await session.say(each, 2)
+        bob = await replicate(bobs_line)
+        await bob.stream.send({each.keys.id: encode_note(2, receive=True) for each in people})
+        await pub.settle()
+        await pub.follow(*(each.keys.public for each in people))
+        await pub.settle()
+        bob.arrived()
+        for each, session in zip(people, sessions, strict=True):
+            session.arrived()
+            assert session.notes[each.keys.id] == ASK
+            assert bob.notes[each.keys.id] == encode_note(0, receive=False)
 
 
 async def test_the_pub_stops_when_it_unfollows(tmp_path: Path) -> None:

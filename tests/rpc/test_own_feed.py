@@ -195,6 +195,23 @@ async def test_a_key_older_than_its_store_publishes_nothing(tmp_path: Path) -> N
         assert pub.contents()[-1]["contact"] == ALICE.id
 
 
+async def test_after_a_restart_a_member_confirms_that_nothing_is_missing(tmp_path: Path) -> None:
+    """The whole feed was fetched and nothing published since. A stranger's word that this is all counts for nothing."""
+    folder = tmp_path / "pub"
+    whole, _code = await roll_back(folder)
+    (folder / "data.mdb").unlink()
+    async with open_pub(folder, life=4) as pub:
+        await pub.take_in(whole)
+    async with open_pub(folder, life=5) as pub, connect(pub, BOB) as line, connect(pub) as other_line:
+        mallory, bob = await replicate(other_line), await replicate(line)
+        for session, is_enough in ((mallory, False), (bob, True)):
+            await session.say(pub, len(whole))
+            await pub.settle()
+            assert (await publishing(pub) is None) is is_enough
+        await redeem(pub, await pub.invite())
+        assert is_one_chain(own_feed(pub))
+
+
 async def test_the_control_socket_cannot_publish_either(tmp_path: Path) -> None:
     folder = tmp_path / "pub"
     whole, code = await roll_back(folder)
