@@ -67,6 +67,10 @@ class IdlePeer(ProtocolError):
     """A peer has not sent a byte for too long: it is gone without a word, or wants nothing."""
 
 
+class BlockedPeer(ProtocolError):
+    """A peer whose feed the pub has blocked is still connected."""
+
+
 class SlowPeer(ProtocolError):
     """A peer reads more slowly than we are willing to remember for it."""
 

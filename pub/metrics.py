@@ -12,7 +12,8 @@ from prometheus_client import CollectorRegistry, Counter, Gauge
 HANDSHAKES = ("accepted", "failed", "timeout", "blocked", "crowded")
 RECEIVED = ("stored", "duplicate", "gap", "fork", "invalid_first", "invalid", "bug", "disk_full", "not_wanted")
 REDEMPTIONS = ("accepted", "already_following", "bad_feed", "spent", "expired", "revoked", "stopped")
-DISCONNECTS = ("goodbye", "hangup", "protocol", "idle", "slow", "bug")
+DISCONNECTS = ("goodbye", "hangup", "protocol", "idle", "blocked", "slow", "bug")
+DIALS = ("connected", "unreachable", "timeout", "handshake")
 LIMITS = (
     "unauthenticated",
     "unauthenticated_per_address",
@@ -25,7 +26,10 @@ LIMITS = (
     "outbound_bytes",
     "ingest_bytes",
     "unknown_wants",
+    "history_streams",
     "own_feed_claims",
+    "max_outgoing",
+    "known_addresses",
 )
 
 
@@ -39,8 +43,10 @@ class Metrics:
         self.received = self._counter("messages_received", "Messages peers sent, by result.", "result", RECEIVED)
         self.sent = self._counter("messages_sent", "Messages sent to peers.")
         self.published = self._counter("messages_published", "Messages of the pub's own feed.")
+        self.forks = self._counter("forks", "Feeds found to have two continuations.")
         self.redemptions = self._counter("invite_redemptions", "Calls of invite.use by result.", "result", REDEMPTIONS)
         self.disconnects = self._counter("disconnects", "Connections ended, by reason.", "reason", DISCONNECTS)
+        self.dials = self._counter("dials", "Peers dialled, by result.", "result", DIALS)
         self.limit_hits = self._counter("limit_hits", "Bounds that were hit, by their name.", "limit", LIMITS)
         self.connections = Gauge("ssb_pub_connections", "Authenticated connections open now.", registry=self.registry)
 

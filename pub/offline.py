@@ -4,28 +4,35 @@ Each answer has the shape that the running pub gives over its control socket, so
 of the two it got. The store is opened for reading and closed again; nothing is made or mended here.
 """
 
+import json
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
+
+import msgspec
 
 from pub import __version__
 from pub.config import Settings
 from pub.errors import InvalidKey, OperatorError
 from pub.protocol.addresses import Address, format_address
 from pub.protocol.keys import KeyPair, parse_secret
+from pub.rpc.arguments import options
+from pub.rpc.conn import record_json
+from pub.rpc.feeds import feeds_page
 from pub.rpc.invite import invite_json
 from pub.rpc.status import member_json
 from pub.store.env import Store, Txn
 from pub.store.invites import Invites
 from pub.store.log import Log
 from pub.store.members import Members
+from pub.store.peers import Peers
 
 STORE_FILE = "data.mdb"  # LMDB's own name for it
 
 
-def answer(settings: Settings, name: tuple[str, ...]) -> Any:
+def answer(settings: Settings, name: tuple[str, ...], args: Sequence[Any] = ()) -> Any:
     """What one of the methods below answers. Raises OperatorError when there is no pub to tell of."""
-    return _READERS[name](settings)
+    return _READERS[name](settings, *args)
 
 
 def _whoami(settings: Settings) -> dict[str, str]:
@@ -44,7 +51,7 @@ def _status(settings: Settings) -> dict[str, Any]:
         "running": False,
         "uptime": None,
         "peers": 0,
-        **_stored(settings, _counts, {"feeds": 0, "messages": 0, "members": 0}),
+        **_stored(settings, _counts, {"feeds": 0, "forked": 0, "messages": 0, "members": 0}),
         "publishing": None,
         "internal_errors": 0,
         "limit_hits": {},
@@ -53,7 +60,8 @@ def _status(settings: Settings) -> dict[str, Any]:
 
 def _counts(log: Log, txn: Txn) -> dict[str, int]:
     feeds = sum(1 for head in log.heads if head)
-    return {"feeds": feeds, "messages": log.message_count, "members": Members(log.store).count(txn)}
+    members = Members(log.store).count(txn)
+    return {"feeds": feeds, "forked": len(log.forked), "messages": log.message_count, "members": members}
 
 
 def _invites(settings: Settings) -> list[dict[str, Any]]:
@@ -68,6 +76,16 @@ def _members(settings: Settings) -> Any:
 
 def _member_list(log: Log, txn: Txn) -> list[dict[str, Any]]:
     return [member_json(log.keys[feed], member) for feed, member in Members(log.store).entries(txn)]
+
+
+def _feeds(settings: Settings, *args: Any) -> Any:
+    page = _stored(settings, lambda log, txn: feeds_page(log, txn, options(list(args))), [])
+    return json.loads(msgspec.json.encode(page))
+
+
+def _peers(settings: Settings) -> dict[str, Any]:
+    records = _stored(settings, lambda log, txn: Peers(log.store).records(txn), [])
+    return {"connected": [], "known": [record_json(record, None) for record in records]}
 
 
 def _keys(settings: Settings) -> KeyPair:
@@ -92,9 +110,11 @@ def _stored(settings: Settings, query: Callable[[Log, Txn], Any], nothing: Any) 
             return query(log, txn)
 
 
-_READERS: dict[tuple[str, ...], Callable[[Settings], Any]] = {
+_READERS: dict[tuple[str, ...], Callable[..., Any]] = {
     ("whoami",): _whoami,
     ("status",): _status,
     ("invite", "list"): _invites,
     ("members",): _members,
+    ("conn", "peers"): _peers,
+    ("feeds",): _feeds,
 }

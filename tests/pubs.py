@@ -65,6 +65,7 @@ from pub.rpc.context import Pub
 from pub.rpc.invite import make_code
 from pub.service.doors import host_of, role_of
 from pub.service.identity import prepare
+from pub.service.outgoing import make_dialer
 from pub.service.wiring import World, build
 from pub.store.env import Store
 from pub.store.log import Appender
@@ -153,6 +154,7 @@ async def open_pub(
         pub.address = Address(HOST, pub.port, keys.public)
         pub.is_ready = True
         running.host = host_of(pub, running.settings)
+        pub.dialer = make_dialer(pub, running.settings, running.host)
         async with trio.open_nursery() as core:
             await core.start(pub.ingest.run)
             core.start_soon(pub.replication.run)
@@ -236,7 +238,9 @@ class ClientStream:
 class Client:
     """Somebody connected to the pub. ``asked`` are the pub's own requests; answer one with ``accept``."""
 
-    def __init__(self, stream: trio.abc.Stream) -> None:
+    def __init__(self, stream: trio.abc.Stream, feed: str = "") -> None:
+        self.feed = feed
+        """The id of whoever this is."""
         self.session = Session()
         self.asked: list[RequestReceived] = []
         self.gone = trio.Event()
@@ -344,7 +348,8 @@ async def connect(
 
     ``transport``: (the client's end, the pub's end).
     """
-    async with plug_in(pub, who, transport) as stream, Client(stream) as client:
+    feed = feed_id(_peer_of(pub, who).key) if who is not Role.CONTROL else ""
+    async with plug_in(pub, who, transport) as stream, Client(stream, feed) as client:
         pub.nursery.start_soon(client.run)  # not in a nursery of this block, which would wrap what the block raises
         yield client
 

@@ -220,6 +220,45 @@ def test_one_verifying_process_for_each_core(monkeypatch: pytest.MonkeyPatch) ->
     assert Ingest(workers=7).worker_count == 7
 
 
+# --- peers to dial ------------------------------------------------------------------------------------------
+
+HARBOUR, ISLAND = (f"net:{host}:8008~shs:{KEY}" for host in ("harbour.example", "2001:db8::1"))
+
+
+@pytest.mark.parametrize(
+    ("written", "peers"),
+    [
+        (f"['{HARBOUR}', '{ISLAND}']", (HARBOUR, ISLAND)),
+        (f"'{HARBOUR}, {ISLAND},'", (HARBOUR, ISLAND)),
+        (f"'{HARBOUR}'", (HARBOUR,)),
+        ("[]", ()),
+        ("''", ()),
+    ],
+)
+def test_peers_are_a_list_or_have_commas_between(tmp_path: Path, written: str, peers: tuple[str, ...]) -> None:
+    assert from_file(tmp_path, f"connections: {{peers: {written}}}").connections.peers == peers
+
+
+def test_peers_from_the_environment(tmp_path: Path) -> None:
+    settings = load(environ={"PUB_CONNECTIONS_PEERS": f"{HARBOUR},{ISLAND}"}, data=tmp_path)
+    assert settings.connections.peers == (HARBOUR, ISLAND)
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    ["harbour.example", f"ws://harbour.example:80~shs:{KEY}", f"{HARBOUR}:{KEY}", f"harbour.example:8008:@{KEY}~{KEY}"],
+)
+def test_what_is_no_peer_is_refused_and_not_shown_for_it_may_be_an_invite(tmp_path: Path, wrong: str) -> None:
+    text = refusal(tmp_path, f"connections: {{peers: ['{wrong}']}}")
+    assert "connections.peers: the value is not allowed, it must be addresses such as net:" in text
+    assert KEY not in text
+
+
+@pytest.mark.parametrize("wrong", ["7", "{a: b}", "[7]", "[[]]", "true"])
+def test_peers_of_another_kind_are_refused(tmp_path: Path, wrong: str) -> None:
+    assert "connections.peers" in refusal(tmp_path, f"connections: {{peers: {wrong}}}")
+
+
 # --- quantities ---------------------------------------------------------------------------------------------
 
 

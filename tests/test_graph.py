@@ -1,12 +1,17 @@
 """The follow graph: the reference implementation's hops, and a few people."""
 
+import gc
+import sys
+import tracemalloc
+from collections.abc import Callable, Iterable
+from types import FrameType
 from typing import Any
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pub.graph import Graph
+from pub.graph import Graph, Hops
 from pub.protocol.contacts import BLOCK, FOLLOW, UNFOLLOW, parse_contact
 from pub.protocol.refs import feed_id
 from tests.vectors import load
@@ -31,7 +36,9 @@ def graph_of_messages(case: dict[str, Any]) -> Graph[bytes]:
 def test_agrees_with_the_reference(case: dict[str, Any]) -> None:
     graph, start = graph_of_messages(case), key(case["start"])
     assert graph.hops(start, case["max"]) == {key(name): hops for name, hops in case["hops"].items()}
-    assert graph.replicated(start, case["max"]) == set(map(key, case["replicate"]))
+    hops = Hops(graph, start, case["max"])
+    assert hops.hops == graph.hops(start, case["max"])
+    assert set(filter(hops.is_replicated, hops.hops)) == set(map(key, case["replicate"]))
     assert graph.blocked_by(start) == set(map(key, case["blocked_by_start"]))
     for author, edges in case["graph"].items():
         assert {target: graph.edge(key(author), key(target)) for target in edges} == edges
@@ -44,6 +51,20 @@ def test_turned_around_it_tells_who_would_replicate_us(case: dict[str, Any]) -> 
         for target, value in edges.items():
             graph.set_edge(target, author, value)
     assert graph.hops(case["start"], case["max"]) == case["reverse_hops"]
+
+
+@pytest.mark.parametrize("case", CASES, ids=lambda case: f"{case['note']}-{case['max']}")
+def test_said_one_by_one_it_comes_to_the_same(case: dict[str, Any]) -> None:
+    graph, start = Graph[str](), case["start"]
+    hops = Hops(graph, start, case["max"])
+    replicated = {start}
+    for author, edges in case["graph"].items():
+        for target, value in edges.items():
+            graph.set_edge(author, target, value)
+            replicated ^= hops.update()
+            assert hops.hops == graph.hops(start, case["max"])
+    assert hops.hops == case["hops"]
+    assert replicated == set(case["replicate"])
 
 
 def test_alice_changes_her_mind_about_bob() -> None:
@@ -59,6 +80,53 @@ def test_alice_changes_her_mind_about_bob() -> None:
     graph.set_edge("alice", "bob", UNFOLLOW)
     assert not graph.is_blocking("alice", "bob")
     assert graph.blocked_by("alice") == graph.blocked_by("nobody") == set()
+
+
+def test_a_member_leaves_and_takes_her_friends_along() -> None:
+    graph = Graph[str]()
+    hops = Hops(graph, "pub", 2)
+    for author, target in [("pub", "alice"), ("alice", "bob"), ("bob", "alice"), ("alice", "carol"), ("bob", "dave")]:
+        graph.set_edge(author, target, FOLLOW)
+    assert hops.update() == {"alice", "bob", "carol"}
+    assert hops.hops == {"pub": 0, "alice": 1, "bob": 2, "carol": 2}
+    graph.set_edge("pub", "carol", FOLLOW)
+    assert hops.update() == set()
+    assert hops.hops["carol"] == 1
+    graph.set_edge("pub", "alice", BLOCK)
+    assert not graph.is_following("pub", "alice")
+    assert hops.update() == {"alice", "bob"}
+    assert hops.hops == {"pub": 0, "alice": -1, "carol": 1}
+    assert [name for name in ("pub", "alice", "bob", "carol", "dave") if hops.is_replicated(name)] == ["pub", "carol"]
+    assert hops.update() == set()
+
+
+def test_who_goes_and_comes_back_meanwhile_has_not_turned() -> None:
+    graph = Graph[str]()
+    hops = Hops(graph, "pub", 3)
+    for author, target in [("pub", "alice"), ("alice", "bob"), ("pub", "carol"), ("carol", "dave"), ("dave", "bob")]:
+        graph.set_edge(author, target, FOLLOW)
+    hops.update()
+    graph.set_edge("pub", "alice", UNFOLLOW)
+    assert hops.update() == {"alice"}
+    assert hops.hops["bob"] == 3
+    graph.set_edge("pub", "carol", BLOCK)
+    graph.set_edge("pub", "carol", FOLLOW)
+    assert hops.update() == set()
+
+
+def test_whom_many_block_may_know_by_whom() -> None:
+    graph = Graph[str]()
+    assert graph.blockers_of("mallory") == set()
+    for author in ("alice", "bob", "carol"):
+        graph.set_edge(author, "mallory", BLOCK)
+    graph.set_edge("carol", "bob", BLOCK)
+    graph.set_edge("alice", "bob", FOLLOW)
+    assert graph.blockers_of("mallory") == {"alice", "bob", "carol"}
+    graph.set_edge("bob", "mallory", UNFOLLOW)
+    graph.set_edge("carol", "mallory", FOLLOW)
+    assert graph.blockers_of("mallory") == {"alice"}
+    assert graph.blockers_of("bob") == {"carol"}
+    assert graph.blockers_of("alice") == set()
 
 
 def slow_hops(edges: dict[tuple[int, int], int], start: int, maximum: int) -> dict[int, int]:
@@ -89,3 +157,134 @@ def test_hops_settle_as_the_written_rule_does(edges: dict[tuple[int, int], int],
     for (author, target), value in edges.items():
         graph.set_edge(author, target, value)
     assert graph.hops(0, maximum) == slow_hops(edges, 0, maximum)
+
+
+values = st.sampled_from([FOLLOW, FOLLOW, FOLLOW, BLOCK, UNFOLLOW])
+edges_in_order = st.lists(st.tuples(nodes, nodes, values), max_size=30)
+
+
+@settings(max_examples=60, deadline=None)
+@given(edges_in_order)
+def test_the_last_word_counts_about_everyone(said: list[tuple[int, int, int]]) -> None:
+    graph = Graph[int]()
+    last: dict[tuple[int, int], int] = {}
+    for author, target, value in said:
+        graph.set_edge(author, target, value)
+        last[author, target] = value
+    for node in range(7):
+        assert {target: graph.edge(node, target) for target in range(7)} == {t: last.get((node, t)) for t in range(7)}
+        assert graph.blocked_by(node) == {t for (a, t), value in last.items() if a == node and value == BLOCK}
+        assert graph.blockers_of(node) == {a for (a, t), value in last.items() if t == node and value == BLOCK}
+
+
+@settings(max_examples=100, deadline=None)
+@given(edges_in_order, st.lists(st.lists(st.tuples(nodes, nodes, values), max_size=3), max_size=20), st.integers(0, 4))
+def test_hops_kept_up_to_date_are_those_of_the_whole_graph(
+    before: list[tuple[int, int, int]], commits: list[list[tuple[int, int, int]]], maximum: int
+) -> None:
+    graph = Graph[int]()
+    set_edges(graph, before)
+    kept = {start: Hops(graph, start, maximum) for start in (0, 1)}
+    replicated = {start: replicated_of(graph, start, maximum) for start in kept}
+    for said in commits:
+        set_edges(graph, said)
+        for start, hops in kept.items():
+            turned = hops.update()
+            assert hops.hops == graph.hops(start, maximum)
+            now = replicated_of(graph, start, maximum)
+            assert turned == replicated[start] ^ now
+            replicated[start] = now
+
+
+def set_edges(graph: Graph[int], said: Iterable[tuple[int, int, int]]) -> None:
+    for author, target, value in said:
+        graph.set_edge(author, target, value)
+
+
+def replicated_of(graph: Graph[int], start: int, maximum: int) -> set[int]:
+    return {node for node, distance in graph.hops(start, maximum).items() if distance >= 0}
+
+
+PUB, STAR = 0, 1
+FRIENDS = 5
+
+
+def town(members: int) -> tuple[Graph[int], Hops[int]]:
+    """Each member follows the star and those who joined next, and the last ones some who have not joined."""
+    graph = Graph[int]()
+    for member in range(2, members + 2):
+        set_edges(graph, [(PUB, member, FOLLOW), (member, STAR, FOLLOW)])
+        set_edges(graph, ((member, member + friend, FOLLOW) for friend in range(1, FRIENDS)))
+    return graph, Hops(graph, PUB, 2)
+
+
+def steps(act: Callable[[], object]) -> int:
+    """How many lines of Python ran: what does not depend on how busy the machine is."""
+    count = 0
+
+    def trace(frame: FrameType, event: str, _: object) -> Any:
+        nonlocal count
+        count += event == "line"
+        return trace
+
+    traced = sys.gettrace()
+    gc.disable()  # a collection would run finalizers of what other tests left, and they would be counted
+    sys.settrace(trace)
+    try:
+        act()
+    finally:
+        sys.settrace(traced)
+        gc.enable()
+    return count
+
+
+@pytest.mark.parametrize(
+    ("author", "target", "value"),
+    [
+        pytest.param(PUB, 100_000, FOLLOW, id="a newcomer redeems an invite"),
+        pytest.param(20, 100_000, FOLLOW, id="a member follows a newcomer"),
+        pytest.param(20, STAR, BLOCK, id="a member blocks whom all follow"),
+        pytest.param(PUB, STAR, FOLLOW, id="the pub follows whom all follow"),
+        pytest.param(PUB, 20, BLOCK, id="the pub blocks a member"),
+        pytest.param(100_001, STAR, BLOCK, id="a stranger blocks whom all follow"),
+    ],
+)
+def test_one_edge_costs_the_same_in_a_village_and_in_a_city(author: int, target: int, value: int) -> None:
+    costs = []
+    for members in (40, 4000):
+        graph, hops = town(members)
+
+        def say(graph: Graph[int] = graph, hops: Hops[int] = hops) -> None:
+            graph.set_edge(author, target, value)
+            hops.update()
+
+        costs.append(steps(say))
+        assert hops.hops == graph.hops(PUB, 2)
+    assert costs[0] == costs[1]
+    assert 5 < costs[0] < 400
+
+
+def test_a_clique_that_lost_its_only_friend_does_not_climb_step_by_step() -> None:
+    graph = Graph[int]()
+    clique = range(1, 11)
+    set_edges(graph, ((author, target, FOLLOW) for author in clique for target in clique))
+    graph.set_edge(PUB, 1, FOLLOW)
+    hops = Hops(graph, PUB, 20)
+    assert hops.hops == {PUB: 0, 1: 1} | dict.fromkeys(range(2, 11), 2)
+    graph.set_edge(PUB, 1, BLOCK)
+    assert steps(hops.update) < 500 * len(clique)
+    assert hops.hops == {PUB: 0, 1: -1}
+
+
+def test_an_edge_takes_a_few_bytes() -> None:
+    tracemalloc.start()
+    try:
+        before, _ = tracemalloc.get_traced_memory()
+        graph = Graph[int]()
+        for author in range(200):
+            for target in range(50):
+                graph.set_edge(author, target * 4 % 197, FOLLOW)
+        after, _ = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert (after - before) / (200 * 50) < 12

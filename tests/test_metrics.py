@@ -5,7 +5,7 @@ from prometheus_client import generate_latest
 from prometheus_client.parser import text_string_to_metric_families
 
 from pub.ingest.ingest import NotStored
-from pub.metrics import DISCONNECTS, HANDSHAKES, LIMITS, RECEIVED, REDEMPTIONS, Metrics
+from pub.metrics import DIALS, DISCONNECTS, HANDSHAKES, LIMITS, RECEIVED, REDEMPTIONS, Metrics
 from pub.net.peer import DISCONNECT_REASONS
 
 LABELS = {
@@ -13,6 +13,7 @@ LABELS = {
     "ssb_pub_messages_received_total": ("result", RECEIVED),
     "ssb_pub_invite_redemptions_total": ("result", REDEMPTIONS),
     "ssb_pub_disconnects_total": ("reason", DISCONNECTS),
+    "ssb_pub_dials_total": ("result", DIALS),
     "ssb_pub_limit_hits_total": ("limit", LIMITS),
 }
 
@@ -34,6 +35,7 @@ def test_a_fresh_pub_shows_every_metric_at_zero() -> None:
         "ssb_pub_internal_errors_total",
         "ssb_pub_messages_sent_total",
         "ssb_pub_messages_published_total",
+        "ssb_pub_forks_total",
         "ssb_pub_connections",
     }
     assert {value for children in samples.values() for _labels, value in children} == {0}

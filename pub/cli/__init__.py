@@ -9,10 +9,13 @@ from typing import Any, NoReturn
 
 import click
 
+from pub.cli.feeds import feeds
+from pub.cli.friends import block, follow, unblock, unfollow
 from pub.cli.invite import invite
 from pub.cli.lifecycle import init, run
 from pub.cli.options import common
 from pub.cli.output import shown
+from pub.cli.peers import connect, forget, peers
 from pub.cli.reports import members, status, version, whoami
 from pub.errors import OperatorError, RpcError
 
@@ -41,5 +44,21 @@ def main() -> None:
     """An always-on Secure Scuttlebutt pub server."""
 
 
-for command in (init, run, whoami, status, invite, members, version):
+for command in (
+    init,
+    run,
+    whoami,
+    status,
+    invite,
+    members,
+    feeds,
+    follow,
+    unfollow,
+    block,
+    unblock,
+    peers,
+    connect,
+    forget,
+    version,
+):
     main.add_command(command)

@@ -1,19 +1,20 @@
 """Who answers a command: the running pub if there is one, else the data folder, as far as reading goes."""
 
+from collections.abc import Sequence
 from typing import Any
 
 from pub.config import Settings
 from pub.net.control import PubNotRunning, ask
 
 
-def read(settings: Settings, name: tuple[str, ...]) -> Any:
+def read(settings: Settings, name: tuple[str, ...], args: Sequence[Any] = ()) -> Any:
     """The answer of the running pub or, when it is down, of what it left on disk. Raises OperatorError."""
     try:
-        return ask(settings.socket, name, [])
+        return ask(settings.socket, name, list(args))
     except PubNotRunning:
         from pub import offline  # most of the pub: a command that is answered starts faster without it
 
-        return offline.answer(settings, name)
+        return offline.answer(settings, name, args)
 
 
 def change(settings: Settings, name: tuple[str, ...], args: list[Any]) -> Any:

@@ -18,8 +18,11 @@ PIPED_WIDTH = 240  # characters: a table in a pipe is cut by nobody's window
 
 
 def print_json(value: Any) -> None:
-    """One line; flushed, because `run` goes on living after it."""
-    click.echo(json.dumps(value, ensure_ascii=False))
+    """One line; flushed, because `run` goes on living after it.
+
+    Half a surrogate pair, which messages may hold, has no UTF-8: it is escaped, as JSON allows.
+    """
+    click.echo(json.dumps(value, ensure_ascii=False).encode("utf-8", "backslashreplace"))
 
 
 def print_table(columns: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
@@ -27,7 +30,7 @@ def print_table(columns: Sequence[str], rows: Iterable[Sequence[object]]) -> Non
     table = Table(box=None, show_header=any(columns), pad_edge=False, padding=(0, 2, 0, 0))
     for column in columns:
         # half an id is no id, and one in two lines cannot be copied: where there is little room the others give way
-        table.add_column(column, overflow="fold", no_wrap=column == "id")
+        table.add_column(column, overflow="fold", no_wrap=column in ("id", "address"))
     for row in rows:
         table.add_row(*(Text(shown(cell)) for cell in row))
     Console(highlight=False, width=None if sys.stdout.isatty() else PIPED_WIDTH).print(table)

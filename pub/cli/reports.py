@@ -42,7 +42,7 @@ def _facts(answer: dict[str, Any]) -> list[tuple[str, object]]:
         ("state", _state(answer)),
         ("version", answer["version"]),
         ("members", answer["members"]),
-        ("feeds", answer["feeds"]),
+        ("feeds", f"{answer['feeds']}, {answer['forked']} of them forked" if answer["forked"] else answer["feeds"]),
         ("messages", answer["messages"]),
     ]
     if answer["running"]:

@@ -12,15 +12,17 @@ there. The data folder holds the file, so it is the one setting the file cannot 
 from pub.config.explain import config_text, reference_table, write_config
 from pub.config.kinds import parse_duration, parse_size
 from pub.config.loading import load
-from pub.config.settings import Address, Ingest, Invites, Limits, Log, Network, Settings
+from pub.config.settings import Address, Connections, Ingest, Invites, Limits, Log, Network, Replication, Settings
 
 __all__ = [
     "Address",
+    "Connections",
     "Ingest",
     "Invites",
     "Limits",
     "Log",
     "Network",
+    "Replication",
     "Settings",
     "config_text",
     "load",

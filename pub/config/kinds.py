@@ -13,6 +13,7 @@ from typing import Generic, TypeVar
 T = TypeVar("T")
 
 DURATION_UNITS = {"": 1, "s": 1, "m": 60, "h": 3600, "d": 86400, "w": 604800}
+FLAG_WORDS = {"yes": True, "true": True, "on": True, "1": True, "no": False, "false": False, "off": False, "0": False}
 SIZE_UNITS = {"": 1, "b": 1, "kb": 1000, "mb": 1000**2, "gb": 1000**3, "kib": 2**10, "mib": 2**20, "gib": 2**30}
 
 
@@ -71,6 +72,19 @@ def is_public(host: str) -> bool:
     return not (address.is_unspecified or getattr(address, "scope_id", None))
 
 
+_ADDRESS = re.compile(r"net:[^~;,\s]+:[0-9]{1,5}~shs:[A-Za-z0-9+/]{43}=")
+
+
+def _addresses(value: object) -> tuple[str, ...]:
+    items = value.split(",") if isinstance(value, str) else value
+    if not isinstance(items, list):
+        raise ValueError("neither a list nor text")
+    addresses = tuple(filter(None, (_text(item).strip() for item in items)))
+    if not all(map(_ADDRESS.fullmatch, addresses)):
+        raise ValueError("not an address")
+    return addresses
+
+
 def _network_key(value: object) -> bytes:
     key = base64.b64decode(_text(value), validate=True)
     if len(key) != 32:
@@ -110,6 +124,14 @@ def one_of(*choices: str) -> Kind[str]:
     return Kind("one of " + ", ".join(choices), read)
 
 
+def _flag(value: object) -> bool:
+    if isinstance(value, bool):
+        return value
+    if isinstance(value, str) and value.lower() in FLAG_WORDS:
+        return FLAG_WORDS[value.lower()]
+    raise ValueError("neither yes nor no")
+
+
 def _positive(kind: Kind[T]) -> Kind[T]:
     def read(value: object) -> T:
         quantity = kind.read(value)
@@ -124,7 +146,13 @@ TEXT = Kind("text, in quotes where YAML would take it for something else", _text
 HOST = Kind("an IP address or a DNS name, without port and scheme, or nothing", _host)
 PUBLIC_HOST = Kind("an IP address or a DNS name with a dot, without port and scheme, or nothing", _public_host)
 PORT = whole(0, 65535)
+FLAG = Kind("yes or no", _flag)
 KEY = Kind("32 bytes in base64", _network_key, hidden=True)
 OPTIONAL_KEY = Kind("32 bytes in base64, or nothing", _optional_key, hidden=True)
+ADDRESSES = Kind(
+    "addresses such as net:pub.example.org:8008~shs:KEY, in a list or with commas between",
+    _addresses,
+    hidden=True,  # what is no address may be an invite code
+)
 DURATION = _positive(Kind("seconds, or a duration such as 90s, 15m, 12h or 30d, above zero", parse_duration))
 SIZE = _positive(Kind("bytes, or a size such as 64KiB or 4MiB, above zero", parse_size))

@@ -7,7 +7,9 @@ from pathlib import Path
 from typing import Any
 
 from pub.config.kinds import (
+    ADDRESSES,
     DURATION,
+    FLAG,
     HOST,
     KEY,
     OPTIONAL_KEY,
@@ -68,6 +70,30 @@ class Address:
         PUBLIC_HOST, "", "Host that goes into invite codes; empty means network.host, if that is one concrete address."
     )
     port: int = setting(PORT, 0, "Port that goes into invite codes; 0 means the port listened on.")
+    announce: bool = setting(FLAG, "no", "Whether the pub publishes its address on its own feed, for everyone to dial.")
+
+
+@dataclass(frozen=True, slots=True)
+class Replication:
+    """Whose feeds the pub keeps."""
+
+    hops: int = setting(
+        whole(0, 4),
+        2,
+        "How far from the pub a feed may be: 0 its own only, 1 those it follows, 2 those they follow, and so on.",
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class Connections:
+    """Whom the pub dials."""
+
+    peers: tuple[str, ...] = setting(
+        ADDRESSES, "", "Pubs to dial and stay connected to: a list of addresses like net:pub.example.org:8008~shs:KEY."
+    )
+    max_outgoing: int = setting(
+        whole(0), 16, "Peers dialled and kept at once: those named above first, then pubs that this pub follows."
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,6 +134,9 @@ class Limits:
     max_connections_per_identity: int = setting(
         whole(1), 4, "Connections of one identity at once: a few devices, or a line that broke and came back."
     )
+    keepalive_seconds: float = setting(
+        DURATION, 60, "A connection that has gone quiet is probed after this long; dead ones end about as much later."
+    )
     idle_seconds: float = setting(DURATION, 600, "A connection without a byte for this long is closed.")
     grace_seconds: float = setting(DURATION, 10, "Time that peers and unwritten messages get when the pub stops.")
     outbound_bytes_per_peer: int = setting(
@@ -139,6 +168,8 @@ class Settings:
     description: str = setting(TEXT, "", "What the pub says about itself on its profile.")
     network: Network = field(default_factory=Network)
     address: Address = field(default_factory=Address)
+    replication: Replication = field(default_factory=Replication)
+    connections: Connections = field(default_factory=Connections)
     ingest: Ingest = field(default_factory=Ingest)
     invites: Invites = field(default_factory=Invites)
     limits: Limits = field(default_factory=Limits)
@@ -170,6 +201,8 @@ class Settings:
 SECTIONS: dict[str, type[Any]] = {
     "network": Network,
     "address": Address,
+    "replication": Replication,
+    "connections": Connections,
     "ingest": Ingest,
     "invites": Invites,
     "limits": Limits,

@@ -17,15 +17,16 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any, Protocol, TypeVar
 
+import structlog
 import trio
 
 from pub.errors import PublishingStopped, RpcError, StoreFull
-from pub.graph import Graph
-from pub.ingest.own_feed import OwnFeed
+from pub.ingest.own_feed import FORKED, OwnFeed
 from pub.ingest.verify import Verifier
 from pub.metrics import Metrics
 from pub.protocol.classic import Chain, Message, create
 from pub.protocol.keys import KeyPair
+from pub.protocol.refs import feed_id
 from pub.store.env import MapFull, Store, Txn
 from pub.store.log import Appender, Changes, Log
 
@@ -34,6 +35,8 @@ MAX_BATCH_MESSAGES = 4096  # messages in one transaction: bounds how long a comm
 SAME_MILLISECOND = 0.001  # ms between two messages of one millisecond; a float of today still tells them apart
 
 T = TypeVar("T")
+
+log = structlog.get_logger()
 
 
 class NotStored(StrEnum):
@@ -105,7 +108,6 @@ class Ingest:
         log: Log,
         keys: KeyPair,
         verifier: Verifier,
-        graph: Graph[int],
         metrics: Metrics,
         own_feed: OwnFeed,
         wall_clock: Callable[[], float],
@@ -119,7 +121,6 @@ class Ingest:
         self._log = log
         self._keys = keys
         self._verifier = verifier
-        self._graph = graph
         self._metrics = metrics
         self._wall_clock = wall_clock
         self._max_bytes = max_bytes
@@ -180,7 +181,7 @@ class Ingest:
         own = self._log.numbers.get(self._keys.public)
         lapsed = self.own_feed.lapsed
         head = self._log.heads[own] if own is not None else 0
-        reason = self.own_feed.stopped(head, trio.current_time())
+        reason = FORKED if own in self._log.forked else self.own_feed.stopped(head, trio.current_time())
         self._metrics.limit_hits.labels("own_feed_claims").inc(self.own_feed.lapsed - lapsed)
         return reason
 
@@ -188,7 +189,10 @@ class Ingest:
         """Sign ``content`` as the next message of our feed, inside a job. Raises ``PublishingStopped``."""
         if self._stopped is not None:
             raise PublishingStopped(f"this pub can't publish now: {self._stopped}")
-        head = appender.head(appender.intern(self._keys.public))
+        own = appender.intern(self._keys.public)
+        if appender.is_forked(own):  # since this transaction began
+            raise PublishingStopped(f"this pub can't publish: {FORKED}")
+        head = appender.head(own)
         timestamp = _next_timestamp(self._wall_clock(), (head.timestamp if head else None) or 0.0)
         message = create(self._keys, head, content, timestamp, self._hmac_key)
         appender.append(message, self._next_received())
@@ -318,10 +322,11 @@ class Ingest:
 
     def _apply_changes(self, changes: Changes, stored: int) -> None:
         self._log.apply(changes)
-        for author, target, value in changes.edges:
-            self._graph.set_edge(author, target, value)
         self._metrics.received.labels("stored").inc(stored)
         self._metrics.published.inc(len(changes.appended) - stored)
+        self._metrics.forks.inc(len(changes.forked))
+        for feed, fork in changes.forked.items():
+            log.warning("feed_forked", feed=feed_id(self._log.keys[feed]), sequence=fork.sequence)
         own = self._log.numbers.get(self._keys.public)
         if own is not None and own in changes.heads:
             self.own_feed.grew(self._log.heads[own], trio.current_time())

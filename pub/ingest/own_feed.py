@@ -10,6 +10,10 @@ message that does arrive (our signature proves it) renews the claims still ahead
 it could deliver: its claim then waits ``AWAY_SECONDS`` for it to come back, ``MEMBER_CLAIM_SECONDS`` in all. A member
 whose claim lapsed is no longer believed, and no stranger is once ``MAX_LAPSED_CLAIMS`` of theirs lapsed within
 ``LAPSED_CLAIMS_SECONDS``: lies of strangers cost a minute each, and not for long.
+
+Once the feed is forked all the same there is no way back, and no claim to wait for: a proof of it (store/forks.py)
+stops publishing for good, over restarts too. What the pub published after that would reach only those who have
+our branch.
 """
 
 from collections import deque
@@ -21,6 +25,11 @@ MEMBER_CLAIM_SECONDS = 6 * 3600.0  # a member who comes and goes and never deliv
 MAX_CLAIMS = 100  # claims remembered at once: honest friends of a rolled-back pub all say the same
 MAX_LAPSED_CLAIMS = 5  # strangers' lies believed before we stop listening to strangers
 LAPSED_CLAIMS_SECONDS = 3600.0
+
+FORKED = (
+    "this pub's own feed is forked, its key was used in two places: only a pub with a new key, in a new data folder, "
+    "can publish again (ssb-pub feeds --forked shows the proof)"
+)
 
 
 @dataclass(slots=True)
@@ -75,6 +84,11 @@ class OwnFeed:
             else:
                 claim.deadline = now + CLAIM_SECONDS
                 claim.last_deadline = max(claim.last_deadline, claim.deadline)
+
+    def shown(self, peer: bytes) -> None:
+        """That was all ``peer`` has of our feed."""
+        if peer in self._claims:
+            self._forget(peer)
 
     def stopped(self, head: int, now: float) -> str | None:
         """Why nothing may be published now, or ``None``."""

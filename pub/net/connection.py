@@ -37,6 +37,7 @@ from pub.protocol.muxrpc import (
 from pub.protocol.packets import BodyType
 
 SEND_BUFFER = 1 << 16  # bytes gathered for one write: 16 boxes, a few TCP windows of a phone
+NO_STREAM = 0  # no call has this number
 CONNECTION_LOST = "unexpected end of parent stream"  # what JavaScript peers say to calls left open
 
 
@@ -152,6 +153,11 @@ class Connection:
         if self._failure is not None:
             raise self._failure
 
+    @property
+    def age(self) -> float:
+        """Seconds since the handshake."""
+        return trio.current_time() - self.opened
+
     def close(self) -> None:
         """Say goodbye once everything queued is out; ``run`` then returns."""
         if not self._is_closing:
@@ -228,6 +234,12 @@ class Connection:
         self._ready.append(stream)
         self._bell.set()
 
+    def when_free(self, source: Source) -> None:
+        """Ask ``source`` once, when the socket is free: for one that opens streams, as many as fit its budget."""
+        turn = RpcStream(self, NO_STREAM)
+        turn.source = source
+        turn.wake()
+
     async def _send(self) -> None:
         while True:
             self._bell = trio.Event()  # before looking: a source that has nothing to say may queue its end instead
@@ -247,17 +259,16 @@ class Connection:
                 raise
 
     def _next_buffer(self) -> bytes | bytearray:
-        buffer = self._outbox
-        self._outbox = bytearray()
-        while self._ready and len(buffer) < SEND_BUFFER:
+        while self._ready and len(self._outbox) < SEND_BUFFER:
             stream = self._ready.popleft()
-            bodies = stream.source.next_page(SEND_BUFFER - len(buffer)) if stream.source else []
+            bodies = stream.source.next_page(SEND_BUFFER - len(self._outbox)) if stream.source else []
             # nothing comes of a stream whose end, or the goodbye, was read but not handled yet: asking on would spin
             if bodies and (page := self.session.data_many(stream.number, bodies)):
-                buffer += page
+                self._outbox += page
                 self._ready.append(stream)
             else:
                 stream.is_ready = False
+        buffer, self._outbox = self._outbox, bytearray()
         return buffer
 
     # --- receiving ----------------------------------------------------------------------------------------

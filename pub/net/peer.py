@@ -4,6 +4,7 @@ What a stranger does wrong (protocol and socket errors) is counted and drops tha
 ours: its traceback goes to the log, ``internal_errors`` grows, that peer is dropped, and the pub lives on.
 """
 
+import socket
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -12,7 +13,7 @@ from dataclasses import dataclass, field
 import structlog
 import trio
 
-from pub.errors import HungUp, IdlePeer, ProtocolError, SlowPeer
+from pub.errors import BlockedPeer, HungUp, IdlePeer, ProtocolError, SlowPeer
 from pub.metrics import Metrics
 from pub.net.connection import Connection, Methods
 from pub.net.roles import Peer, Role
@@ -22,6 +23,10 @@ from pub.protocol.keys import KeyPair
 log = structlog.get_logger()
 
 EPHEMERAL_BYTES = 32  # an X25519 secret
+# Two dials that crossed end within the time one takes. Nobody dials a peer it is connected to: if the other side does,
+# later than that, it has lost the connection we still believe in.
+CROSSING_SECONDS = 30.0
+KEEPALIVE_PROBES = 4  # unanswered in a row before a connection is given up
 MAX_CONTROL_OUTBOUND = 64 << 20  # bytes: the list of 80,000 members is one answer
 GUESTS_SHARE = 10  # the holders of one code may take a tenth of all connections
 SOCKET_ERRORS = (trio.BrokenResourceError, trio.ClosedResourceError, OSError)
@@ -30,6 +35,7 @@ PEER_FAULTS = (ProtocolError, *SOCKET_ERRORS)
 DISCONNECT_REASONS: tuple[tuple[type[Exception] | tuple[type[Exception], ...], str], ...] = (
     (SlowPeer, "slow"),
     (IdlePeer, "idle"),
+    (BlockedPeer, "blocked"),
     (HungUp, "hangup"),
     (ProtocolError, "protocol"),
     (SOCKET_ERRORS, "hangup"),
@@ -41,6 +47,7 @@ class PeerLimits:
     """Bounds of one peer and of all of them; the settings of the same names say why."""
 
     handshake_seconds: float
+    keepalive_seconds: float
     idle_seconds: float
     max_connections: int
     max_connections_per_identity: int
@@ -75,6 +82,30 @@ class Lobby:
         share = self.limits.max_connections // GUESTS_SHARE if peer.role is Role.GUEST else 0
         return self.identities[peer.key] >= max(share, self.limits.max_connections_per_identity)
 
+    def drop_blocked(self, key: bytes) -> None:
+        """Drop the connections of someone the pub has just blocked."""
+        for connection in [each for each in self.connections if each.peer.key == key]:
+            connection.drop(BlockedPeer("the pub has blocked this feed"))
+
+    def settle(self, newcomer: Connection, own_key: bytes) -> list[Connection]:
+        """Of a connection we dialled and one the same peer dialled, those to close; both sides come to the same.
+
+        The one stays that was dialled from the smaller key, unless the other has died without our noticing.
+        """
+        peer = newcomer.peer
+        if self.identities[peer.key] < 2:
+            return []
+        rivals = [
+            each
+            for each in self.connections
+            if each.peer.key == peer.key and each.peer.is_outgoing is not peer.is_outgoing
+        ]
+        is_ours_to_stay = own_key < peer.key
+        are_dead = all(newcomer.opened - rival.opened > CROSSING_SECONDS for rival in rivals)
+        if are_dead or peer.is_outgoing is is_ours_to_stay:
+            return rivals
+        return [newcomer]
+
     def drop_idle(self, now: float) -> list[Connection]:
         """Drop and return the connections that brought no byte for ``idle_seconds``."""
         idle = [each for each in self.connections if now - each.last_received > self.limits.idle_seconds]
@@ -98,6 +129,20 @@ class Host:
     """What our side asks of a peer as soon as it is in."""
     metrics: Metrics
     lobby: Lobby
+
+
+def keep_alive(transport: trio.SocketStream, seconds: float) -> None:
+    """Let the kernel probe a quiet connection after ``seconds``, and give up on a dead one in about as long again.
+
+    A firewall that forgot the connection, a phone that went into a tunnel: nothing else tells us.
+    """
+    probe = max(1, round(seconds / KEEPALIVE_PROBES))
+    transport.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+    transport.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE, max(1, round(seconds)))
+    transport.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPINTVL, probe)
+    transport.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPCNT, KEEPALIVE_PROBES)
+    # what was sent and is not acknowledged: the probes above are not sent while there is such data
+    transport.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, round(seconds * 2000))
 
 
 async def run_peer(host: Host, transport: trio.abc.Stream, address: str) -> None:
@@ -191,7 +236,10 @@ async def _shake_hands(host: Host, transport: trio.abc.Stream) -> tuple[SecretSt
 
 
 async def serve_connection(host: Host, stream: trio.abc.Stream, peer: Peer) -> None:
-    """muxrpc with a peer who is in: the end of every handshake, and the whole of the control socket."""
+    """muxrpc with a peer who is in: the end of every handshake, and the whole of the control socket.
+
+    Of two connections with one peer, one dialled by each side, the loser is closed with a goodbye.
+    """
     lobby, metrics = host.lobby, host.metrics
     if lobby.is_crowded_by(peer):
         metrics.limit_hits.labels("connections_per_identity").inc()
@@ -207,7 +255,11 @@ async def serve_connection(host: Host, stream: trio.abc.Stream, peer: Peer) -> N
     lobby.identities[peer.key] += 1
     metrics.connections.inc()
     try:
-        host.greet(connection)
+        losers = lobby.settle(connection, host.keys.public)
+        for loser in losers:
+            loser.close()
+        if connection not in losers:
+            host.greet(connection)
         await connection.run()
         metrics.disconnects.labels("goodbye").inc()
     finally:

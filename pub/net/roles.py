@@ -24,3 +24,5 @@ class Peer:
     key: bytes
     role: Role
     address: str
+    is_outgoing: bool = False
+    """Did we dial?"""

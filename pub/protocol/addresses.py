@@ -12,6 +12,7 @@ Exception texts never quote an address, because the text may turn out to be an i
 import re
 from dataclasses import dataclass
 from ipaddress import IPv6Address, ip_address
+from typing import Any
 
 from pub.errors import InvalidReference
 from pub.protocol.refs import feed_id, feed_key, is_feed_id
@@ -68,6 +69,16 @@ def parse_pub_address(value: object) -> Address:
         if isinstance(host, str) and (address := _from_url(host, port, value.get("key"))):
             return address
     raise InvalidReference("the address of a pub message has no valid host, port and key")
+
+
+def parse_announcement(content: dict[str, Any]) -> str | None:
+    """The address that this content of a pub message announces, in normal form; None if there is none to dial."""
+    if content.get("type") != "pub":
+        return None
+    try:
+        return format_address(parse_pub_address(content.get("address")))
+    except InvalidReference:
+        return None
 
 
 def parse_legacy(text: str) -> Address | None:

@@ -23,6 +23,7 @@ import msgspec
 
 from pub.errors import InvalidJson, InvalidKey, InvalidMessage, InvalidReference
 from pub.protocol import canonical
+from pub.protocol.addresses import parse_announcement
 from pub.protocol.contacts import Contact, parse_contact
 from pub.protocol.keys import KeyPair, verify
 from pub.protocol.refs import feed_key, message_digest, message_id
@@ -56,7 +57,8 @@ class Message(msgspec.Struct, frozen=True, array_like=True, gc=False):
 
     `id` and `author` are 32 bytes; `previous` is None for null and b"" for anything else that is no message id;
     `timestamp` is in milliseconds since the epoch, None if it is no number that JSON can say; `encoded` is the compact
-    normal form: what is stored and sent; `contact` is the edge it sets in the follow graph.
+    normal form: what is stored and sent; `contact` is the edge it sets in the follow graph, `announced` the multiserver
+    address of the pub it announces.
     """
 
     id: bytes
@@ -66,6 +68,7 @@ class Message(msgspec.Struct, frozen=True, array_like=True, gc=False):
     timestamp: float | None
     encoded: bytes
     contact: Contact | None
+    announced: str | None = None
 
     @property
     def head(self) -> Head:
@@ -169,6 +172,7 @@ def _examine(form: canonical.Canonical, fields: Any, hmac_key: bytes | None) -> 
         _timestamp(fields["timestamp"]),
         form.compact,
         contact,
+        parse_announcement(content) if isinstance(content, dict) else None,
     )
 
 

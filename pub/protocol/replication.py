@@ -206,6 +206,11 @@ class ReplicatorSession:
             or self.cursor < len(self._replicator.followed)
         )
 
+    @property
+    def owed(self) -> int:
+        """How many feeds may have messages to be sent to the peer."""
+        return len(self._dirty)
+
     def next_notes(self, limit: int) -> dict[str, int] | None:
         """At most `limit` notes to send, or None when there is nothing to say. The first frame may be empty."""
         if not self._may_speak:

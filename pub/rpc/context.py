@@ -9,13 +9,15 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from pub.graph import Graph
+from pub.graph import Graph, Hops
 from pub.ingest.ingest import Ingest
 from pub.metrics import Metrics
 from pub.net.connection import Methods
+from pub.net.dialer import Dialer
 from pub.net.peer import Lobby
 from pub.protocol.addresses import Address
 from pub.protocol.keys import KeyPair
+from pub.store.clocks import Clocks
 from pub.store.env import Store
 from pub.store.invites import Invites
 from pub.store.log import Log
@@ -25,6 +27,7 @@ if TYPE_CHECKING:
     from pub.rpc.ebt import Replication
     from pub.rpc.gossip import Volleys
     from pub.rpc.history import LiveHistory
+    from pub.rpc.legacy import Legacy
 
 
 @dataclass(slots=True)
@@ -38,6 +41,7 @@ class Pub:
     log: Log
     invites: Invites
     members: Members
+    clocks: Clocks
     graph: Graph[int]
     ingest: Ingest
     metrics: Metrics
@@ -55,5 +59,9 @@ class Pub:
     is_ready: bool = False
     methods: Methods = field(default_factory=dict)
     replication: Replication = field(init=False)
+    hops: Hops[int] = field(init=False)
+    """How far every known feed is from us; says which are replicated."""
     history: LiveHistory = field(init=False)
+    legacy: Legacy = field(init=False)
     volleys: Volleys = field(init=False)
+    dialer: Dialer = field(init=False)

@@ -6,24 +6,27 @@ that the peer wants in turn. A commit marks the feed in the sessions that want i
 costs: the log is the queue.
 """
 
-from typing import Any
+from collections import Counter
+from functools import partial
+from typing import Any, NamedTuple
 
 import msgspec
 import structlog
 import trio
 
-from pub.errors import InvalidReference, RpcError
-from pub.ingest.ingest import NotStored, Submission
-from pub.net.connection import Connection, Method, Methods, RpcStream
+from pub.errors import RpcError
+from pub.net.connection import CONNECTION_LOST, Connection, Method, Methods, RpcStream
 from pub.net.roles import Role
+from pub.protocol.clocks import Clock
+from pub.protocol.contacts import BLOCK
 from pub.protocol.ebt import MessageFrame, decode_note, parse_frame
 from pub.protocol.muxrpc import Kind
-from pub.protocol.refs import feed_id, feed_key
-from pub.protocol.replication import Expectation, ReplicatorSession
+from pub.protocol.replication import ReplicatorSession
 from pub.protocol.replicator import Replicator
 from pub.rpc.arguments import options
 from pub.rpc.context import Pub
-from pub.store.log import Changes
+from pub.rpc.incoming import Incoming
+from pub.store.log import Appender, Changes
 
 log = structlog.get_logger()
 
@@ -35,6 +38,13 @@ NOTES_PER_FRAME = 5000  # 300 KB of notes in one packet: between them, messages 
 RECONNECTED = "reconnected to peer"  # what the older of two sessions is told
 
 
+class Progress(NamedTuple):
+    """How many feeds a peer is sending us messages of, and how many we are sending it."""
+
+    receiving: int
+    sending: int
+
+
 class Replication:
     """All EBT sessions of this pub and the one state machine behind them."""
 
@@ -43,26 +53,38 @@ class Replication:
         self.replicator = Replicator(pub.log.keys, pub.log.numbers, pub.log.heads)
         self._open: dict[bytes, EbtStream] = {}
         self._streams: dict[ReplicatorSession, RpcStream] = {}
+        self._unsaved: dict[bytes, bytes] = {}
+        self._timeout: float | None = None  # when ``run`` means to look at the state machine again
         self._bell = trio.Event()
 
     def watch(self, changes: Changes) -> None:
-        """Called after each commit: whom we follow decides what we replicate, then everybody who waits is woken."""
+        """Called after each commit: who follows whom decides what we replicate, then everybody who waits is woken."""
         for key in changes.keys:
-            if (ebt := self._open.get(key)) is not None:
-                ebt.session.peer_feed = self._pub.log.numbers[key]
-        for author, target, _value in changes.edges:
-            if author == self._pub.own:
-                self.update_feed(target)
+            if key in self._open:
+                self._open[key].session.peer_feed = self._pub.log.numbers[key]
+        self._set_edges(changes.edges)
         for feed in changes.heads:
             self.replicator.appended(feed)
         self.wake()
 
-    def update_feed(self, feed: int) -> None:
-        """Replicate ``feed`` if the pub follows it, else stop."""
-        if self._pub.graph.is_following(self._pub.own, feed):
-            self.replicator.replicate(feed)
-        else:
-            self.replicator.stop_replicating(feed)
+    def _set_edges(self, edges: list[tuple[int, int, int]]) -> None:
+        pub = self._pub
+        veiled: list[tuple[int, int]] = []
+        for author, target, value in edges:
+            if BLOCK in (value, pub.graph.edge(author, target)):
+                veiled.append((author, target))
+            pub.graph.set_edge(author, target, value)
+        for feed in pub.hops.update():
+            if pub.hops.is_replicated(feed):
+                self.replicator.replicate(feed)
+            else:
+                self.replicator.stop_replicating(feed)
+            pub.legacy.update_feed(feed)
+        for author, target in veiled:
+            if (ebt := self._open.get(pub.log.keys[target])) is not None:
+                ebt.session.visibility_changed(author)
+            if pub.graph.is_blocking(pub.own, target):
+                pub.lobby.drop_blocked(pub.log.keys[target])
 
     def wake(self) -> None:
         """Let the senders know that the state machine has something for them."""
@@ -71,7 +93,8 @@ class Replication:
             stream = self._streams.get(woken.pop())
             if stream is not None:
                 stream.wake()
-        self._bell.set()
+        if self._unsaved or self.replicator.next_timeout() != self._timeout:
+            self._bell.set()
         for limit, count in self.replicator.limit_hits.items():
             self._pub.metrics.limit_hits.labels(limit).inc(count)
         self.replicator.limit_hits.clear()
@@ -80,12 +103,46 @@ class Replication:
         """Look after feeds whose sender has gone quiet, for ever."""
         while True:
             self._bell = trio.Event()
-            at = self.replicator.next_timeout()
-            with trio.move_on_at(float("inf") if at is None else at):
+            self._timeout = self.replicator.next_timeout()
+            with trio.move_on_at(float("inf") if self._timeout is None else self._timeout):
                 await self._bell.wait()
+                await self.save_clocks()
                 continue
             self.replicator.timeout(trio.current_time())
             self.wake()
+
+    async def save_clocks(self) -> None:
+        """Put the clocks of the sessions that have ended on disk. (If that is missed, the next greeting is longer.)"""
+        if self._unsaved:
+            clocks = dict(self._unsaved)
+            try:
+                await self._pub.ingest.write(partial(self._put_clocks, clocks))
+            except RpcError as refusal:
+                log.warning("clocks_not_saved", reason=refusal.message)
+            for key, clock in clocks.items():
+                if self._unsaved.get(key) is clock:  # no newer one: only now may a peer that is back get it from disk
+                    del self._unsaved[key]
+
+    def _put_clocks(self, clocks: dict[bytes, bytes], appender: Appender) -> None:
+        for key, clock in clocks.items():
+            self._pub.clocks.put(appender.txn, key, clock)
+
+    def _saved_clock(self, key: bytes) -> Clock | None:
+        packed = self._unsaved.get(key)
+        if packed is None and self._keeps_clock_of(key):
+            with self._pub.store.read() as txn:
+                packed = self._pub.clocks.get(txn, key)
+        return None if packed is None else Clock.unpack(packed)
+
+    def _keeps_clock_of(self, key: bytes) -> bool:
+        """Only of those whose feeds we replicate, so that strangers cannot fill the disk."""
+        feed = self._pub.log.numbers.get(key)
+        return feed is not None and self._pub.hops.is_replicated(feed)
+
+    def _is_hidden_from(self, key: bytes, feed: int) -> bool:
+        """Does the author of ``feed`` block the peer with ``key``?"""
+        peer_feed = self._pub.log.numbers.get(key)
+        return peer_feed is not None and self._pub.graph.is_blocking(feed, peer_feed)
 
     def start(self, stream: RpcStream, *, speaks_first: bool) -> None:
         """Begin a session on ``stream``; an older one of the same peer ends."""
@@ -94,22 +151,38 @@ class Replication:
         if older is not None:
             older.stream.end(RpcError(RECONNECTED))
             older.ended(None)
-        session = self.replicator.open(speaks_first=speaks_first, peer_feed=self._pub.log.numbers.get(key))
-        self._open[key] = EbtStream(self._pub, stream, session)
+        session = self.replicator.open(
+            speaks_first=speaks_first,
+            peer_feed=self._pub.log.numbers.get(key),
+            saved=self._saved_clock(key),
+            is_hidden=partial(self._is_hidden_from, key),
+        )
+        self._open[key] = EbtStream(self._pub, stream, session, is_silent=not speaks_first)
+        if speaks_first:
+            self._pub.legacy.end(key)
         self._streams[session] = stream
         stream.receiver = stream.source = self._open[key]
         stream.wake()
         self.wake()
 
-    def is_open(self, session: ReplicatorSession) -> bool:
-        """Is this session still going on? One that is closed must not be told anything: its slot may be another's."""
-        return session in self._streams
+    def is_spoken_by(self, key: bytes) -> bool:
+        """Is there a session with this peer that it has opened or answered?"""
+        ebt = self._open.get(key)
+        return ebt is not None and not ebt.is_silent
+
+    def progress(self) -> dict[bytes, Progress]:
+        """What is on its way in each session, by the peer's key."""
+        senders = self.replicator.senders
+        receiving = Counter(senders.by_feed[feed] for feed in senders.awaited)
+        return {key: Progress(receiving[ebt.session], ebt.session.owed) for key, ebt in self._open.items()}
 
     def forget(self, ebt: "EbtStream") -> None:
         """A session is over."""
         if self._streams.pop(ebt.session, None) is None:
             return
-        ebt.session.close()
+        clock = ebt.session.close()
+        if self._keeps_clock_of(ebt.key):
+            self._unsaved[ebt.key] = clock.pack()
         if self._open.get(ebt.key) is ebt:
             del self._open[ebt.key]
         self.wake()
@@ -118,31 +191,36 @@ class Replication:
 class EbtStream:
     """One session: both ends of one ``ebt.replicate`` stream."""
 
-    def __init__(self, pub: Pub, stream: RpcStream, session: ReplicatorSession) -> None:
+    def __init__(self, pub: Pub, stream: RpcStream, session: ReplicatorSession, *, is_silent: bool) -> None:
         self.stream = stream
         self.session = session
+        self.is_silent = is_silent
+        """We called and the peer has not answered yet: it may not know EBT."""
         self.key = stream.connection.peer.key
         self._pub = pub
+        self._incoming = Incoming(pub, session, partial(pub.legacy.recover, stream.connection))
 
     async def receive(self, bodies: list[bytes]) -> None:
         """Frames of the peer: see ``Receiver``."""
-        raws: list[bytes] = []
-        places: list[tuple[int, int]] = []
+        if self.is_silent:
+            self.is_silent = False
+            self._pub.legacy.end(self.key)
         for body in bodies:
             frame = parse_frame(body)
-            if not isinstance(frame, MessageFrame):
+            if isinstance(frame, MessageFrame):
+                self._incoming.take(frame, body)
+            else:
                 self._receive_notes(frame)
-            elif (feed := self._expected(frame)) is not None:
-                raws.append(body)
-                places.append((feed, frame.sequence))
         self._pub.replication.wake()
-        if raws:
-            await self._pub.ingest.submit(Submission(raws, places, self._refused))
+        await self._incoming.hand_in()
 
-    def ended(self, _error: RpcError | None) -> None:
-        """The peer ended the stream, or went away."""
+    def ended(self, error: RpcError | None) -> None:
+        """The peer ended the stream, refused it, or went away."""
+        self._incoming.close()
         self._pub.ingest.own_feed.left(self.key, trio.current_time())
         self._pub.replication.forget(self)
+        if self.is_silent and error is not None and error.message != CONNECTION_LOST:
+            self._pub.legacy.begin(self.stream.connection)
 
     def next_page(self, budget: int) -> list[bytes]:
         """Notes, then messages: see ``Source``."""
@@ -171,35 +249,9 @@ class EbtStream:
         is_member = self.stream.connection.peer.role is Role.MEMBER
         if sequence > head:
             own_feed.claim(self.key, sequence, trio.current_time(), is_member)
+            self._pub.legacy.recover(self.stream.connection, self._pub.own)
         elif sequence == head and head and is_member:
             own_feed.unconfirmed = False
-
-    def _expected(self, frame: MessageFrame) -> int | None:
-        """The feed's number if this message is the one we wait for; the others are counted and dropped."""
-        try:
-            feed = self._pub.log.numbers.get(feed_key(frame.author))
-        except InvalidReference:
-            feed = None
-        expectation = (
-            Expectation.NOT_WANTED if feed is None else self.session.expects(feed, frame.sequence, trio.current_time())
-        )
-        if expectation is Expectation.NEXT:
-            return feed
-        self._pub.metrics.received.labels(expectation.name.lower()).inc()
-        return None
-
-    def _refused(self, feed: int, sequence: int, outcome: NotStored, reason: str) -> None:
-        """The writer did not take a message of this peer's: if that is its fault, no more of that feed from it."""
-        if outcome is NotStored.DUPLICATE:
-            return  # somebody else's copy was stored, which the session has heard of
-        if not self._pub.replication.is_open(self.session) or not self.session.shares(feed):
-            return  # the peer has gone, or was refused already: what it sent behind that fails as well
-        if outcome is NotStored.DISK_FULL:
-            self.session.withdrawn(feed)
-        else:
-            self.session.refused(feed)
-        self._pub.replication.wake()
-        log.info("message_refused", feed=feed_id(self._pub.log.keys[feed]), sequence=sequence, reason=reason)
 
 
 def replicate(pub: Pub, stream: RpcStream, args: list[Any]) -> None:

@@ -12,10 +12,12 @@ from typing import Any
 import trio
 
 from pub.errors import RpcError
-from pub.net.connection import Method, Methods, RpcStream
+from pub.net.connection import Connection, Method, Methods, RpcStream
+from pub.protocol.muxrpc import Kind
 from pub.rpc.arguments import number, options
 from pub.rpc.context import Pub
 
+NAME = ("gossip", "ping")
 DEFAULT_TIMEOUT = 300.0  # seconds between volleys; what JavaScript peers use
 SHORTEST_TIMEOUT = 5.0  # a caller may not make us ping faster than this
 LONGEST_TIMEOUT = 300.0  # nor so slowly that an idle link dies of its 600 s inactivity timer
@@ -64,10 +66,11 @@ class Volleys:
 class Volley:
     """Our end of one ping stream."""
 
-    def __init__(self, pub: Pub, stream: RpcStream, timeout: float) -> None:
+    def __init__(self, pub: Pub, stream: RpcStream, timeout: float, *, is_caller: bool = False) -> None:
         self._pub = pub
         self._stream: RpcStream | None = stream
         self._timeout = timeout
+        self._is_caller = is_caller
         self._has_served = False
         self._is_scheduled = False
 
@@ -76,6 +79,8 @@ class Volley:
         for _ in bodies:
             if self._has_served:
                 self._has_served = False
+                if self._is_caller:  # some of those we call only ever echo
+                    self._schedule()
             else:
                 self._send_time()
                 self._schedule()
@@ -114,4 +119,11 @@ def ping(pub: Pub, stream: RpcStream, args: list[Any]) -> None:
     stream.receiver = Volley(pub, stream, min(max(seconds, SHORTEST_TIMEOUT), LONGEST_TIMEOUT))
 
 
-METHODS: Methods = {("gossip", "ping"): Method("duplex", ping)}
+def call(pub: Pub, connection: Connection) -> None:
+    """Start a volley with a peer that we dialled."""
+    stream = connection.open_stream(NAME, [{"timeout": int(DEFAULT_TIMEOUT * 1000)}], Kind.DUPLEX)
+    stream.receiver = volley = Volley(pub, stream, DEFAULT_TIMEOUT, is_caller=True)
+    volley.serve()
+
+
+METHODS: Methods = {NAME: Method("duplex", ping)}

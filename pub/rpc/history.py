@@ -1,5 +1,8 @@
 """``createHistoryStream``: one feed in order, for peers without EBT. Old messages, live ones and both are one cursor.
 
+The author of a feed decides who reads it here: the stream of a feed ends as soon as its author blocks the caller, and
+the message that says so is not sent any more.
+
 A stream holds no messages: it reads a page from the log when the socket is free. A live stream that has caught up is
 woken by the commit that extends its feed; thousands of them cost a dictionary entry each and no task.
 """
@@ -12,6 +15,7 @@ import msgspec
 
 from pub.errors import RpcError
 from pub.net.connection import Method, Methods, RpcStream
+from pub.net.roles import Role
 from pub.protocol.refs import feed_key, is_feed_id, message_id
 from pub.rpc.arguments import number, options
 from pub.rpc.context import Pub
@@ -19,6 +23,7 @@ from pub.store.log import Changes, Record
 
 SYNC_MARKER = b'{"sync":true}'
 NO_LIMIT = -1
+NAME = ("createHistoryStream",)
 
 
 class LiveHistory:
@@ -80,6 +85,12 @@ class History:
 
     def next_page(self, budget: int) -> list[bytes]:
         """See ``Source``."""
+        if self._feed is None:
+            self._feed = self._pub.log.numbers.get(self.key)
+        if self._is_hidden():
+            self._pub.history.discard(self)
+            self.stream.end()
+            return []
         if not self._is_old_done:
             page = self._read(budget, self._old_end())
             if page:
@@ -88,6 +99,14 @@ class History:
                 return page
             return self._finish_old(budget)
         return self._read(budget, None) if self._is_live else []
+
+    def _is_hidden(self) -> bool:
+        """Does the author block the caller?"""
+        peer = self.stream.connection.peer
+        caller = self._pub.log.numbers.get(peer.key)
+        if self._feed is None or caller is None or peer.role is Role.CONTROL:
+            return False
+        return self._pub.graph.is_blocking(self._feed, caller)
 
     def _old_end(self) -> int:
         return self._boundary if self._left == NO_LIMIT else min(self._boundary, self._after + self._left)
@@ -102,8 +121,6 @@ class History:
 
     def _read(self, budget: int, end: int | None) -> list[bytes]:
         """Messages after the cursor, up to the sequence ``end``, shaped; moves the cursor."""
-        if self._feed is None:
-            self._feed = self._pub.log.numbers.get(self.key)
         if self._feed is None or (end is not None and self._after >= end):
             return []
         log = self._pub.log
@@ -146,17 +163,23 @@ def _limit(asked: dict[str, Any]) -> int:
 
 
 def create_history_stream(pub: Pub, stream: RpcStream, args: list[Any]) -> None:
-    """source ``[{id, seq|sequence, limit, live, old, keys, values}]``; an unknown feed or a bad id is a clean end."""
+    """source ``[{id, seq|sequence, limit, live, old, keys, values}]``; an unknown feed or a bad id is a clean end.
+
+    Clients without EBT begin with their own feed: for us the cue to ask them, too.
+    """
     asked = options(args)
     first = _first_sequence(asked)
     if not is_feed_id(asked.get("id")) or first is None:
         stream.end()
         return
-    history = History(pub, stream, feed_key(asked["id"]), first, asked)
+    key = feed_key(asked["id"])
+    if key == stream.connection.peer.key:
+        pub.legacy.begin(stream.connection)
+    history = History(pub, stream, key, first, asked)
     stream.receiver = stream.source = history
     if asked.get("live"):
         pub.history.add(history)
     stream.wake()
 
 
-METHODS: Methods = {("createHistoryStream",): Method("source", create_history_stream)}
+METHODS: Methods = {NAME: Method("source", create_history_stream)}

@@ -32,6 +32,7 @@ def status(pub: Pub, _caller: Connection, _args: list[Any]) -> dict[str, Any]:
         "uptime": round((pub.wall_clock() - pub.started) / 1000, 1),
         "peers": len({each.peer.key for each in pub.lobby.connections if each.peer.key}),
         "feeds": sum(1 for head in pub.log.heads if head),
+        "forked": len(pub.log.forked),
         "messages": pub.log.message_count,
         "members": member_count,
         "publishing": pub.ingest.publishing_stopped(),

@@ -10,8 +10,9 @@ from pub.config import Settings
 from pub.errors import ConfigError
 from pub.net.connection import Connection
 from pub.net.control import reachable
-from pub.net.peer import Host, contained, run_peer, serve_connection
+from pub.net.peer import Host, contained, keep_alive, run_peer, serve_connection
 from pub.net.roles import Peer, Role
+from pub.rpc import ebt, gossip
 from pub.rpc.context import Pub
 from pub.rpc.permissions import is_allowed
 
@@ -27,14 +28,17 @@ def host_of(pub: Pub, settings: Settings) -> Host:
         role_of=partial(role_of, pub),
         methods=pub.methods,
         is_allowed=is_allowed,
-        greet=_greet,
+        greet=partial(_greet, pub),
         metrics=pub.metrics,
         lobby=pub.lobby,
     )
 
 
-def _greet(_connection: Connection) -> None:
+def _greet(pub: Pub, connection: Connection) -> None:
     """Whoever dialled asks for replication; we ask nothing of those who come to us."""
+    if connection.peer.is_outgoing:
+        ebt.call(pub, connection)
+        gossip.call(pub, connection)
 
 
 def role_of(pub: Pub, key: bytes) -> Role | None:
@@ -80,7 +84,7 @@ def _port_of(listener: trio.SocketListener) -> int:
 
 async def _welcome(host: Host, transport: trio.SocketStream) -> None:
     with contained(host.metrics, "unknown"):  # a peer can be gone before we ask where it is from
-        transport.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+        keep_alive(transport, host.lobby.limits.keepalive_seconds)
         address = transport.socket.getpeername()[0]
         await run_peer(host, transport, address)
 

@@ -4,10 +4,10 @@ trio.run
 ├ signals               from the first moment to the last: SIGTERM and SIGINT set the event that ``run`` waits for
 └ core nursery            an exception here ends the process: crash-only, the supervisor restarts it
   ├ ingest                stops last, after draining
-  ├ replication, volleys, housekeeping
+  ├ replication, volleys, discovery, housekeeping
   └ peers nursery         children never raise; on stop they get a goodbye and ``grace_seconds``
     ├ run_peer × N
-    └ doors nursery       stops first: TCP and unix listeners
+    └ doors nursery       stops first: TCP and unix listeners, dialer
 """
 
 import resource
@@ -25,6 +25,7 @@ from pub.logs import configure
 from pub.rpc.context import Pub
 from pub.service.doors import host_of, listen_control, listen_tcp
 from pub.service.identity import prepare
+from pub.service.outgoing import Discovery, make_dialer
 from pub.service.upkeep import Started, greet_operator, keep_house
 from pub.service.wiring import World, build
 from pub.store.env import Store
@@ -103,15 +104,20 @@ async def _serve(
     pub: Pub, settings: Settings, announce: Callable[[Started], None], wait_for_stop: Callable[[], Awaitable[None]]
 ) -> None:
     host = host_of(pub, settings)
+    pub.dialer = make_dialer(pub, settings, host)
+    discovery = Discovery(pub)
+    pub.ingest.watchers.append(discovery.watch)
     async with trio.open_nursery() as core:
         drained = trio.Event()
         await core.start(_run_ingest, pub.ingest, drained)
         core.start_soon(pub.replication.run)
         core.start_soon(pub.volleys.run)
+        core.start_soon(discovery.run)
         core.start_soon(keep_house, pub, settings)
         async with trio.open_nursery() as peers:
             async with trio.open_nursery() as doors:
                 port = await doors.start(listen_tcp, host, settings, peers)
+                doors.start_soon(pub.dialer.run, peers)
                 await doors.start(listen_control, host, settings, peers)
                 await greet_operator(pub, settings, port, announce)
                 await wait_for_stop()
@@ -120,6 +126,7 @@ async def _serve(
             for connection in list(pub.lobby.connections):
                 connection.close()
             peers.cancel_scope.deadline = trio.current_time() + settings.limits.grace_seconds
+        await pub.replication.save_clocks()
         pub.ingest.stop()
         await drained.wait()
         core.cancel_scope.cancel()

@@ -19,7 +19,8 @@ from pub.store.log import Appender
 log = structlog.get_logger()
 
 HOUSEKEEPING_SECONDS = 5.0  # how late an idle connection may be noticed
-ABOUT = b"about"  # in meta: the last name and description published
+ABOUT = b"about"  # in meta: the last about message of ours
+ANNOUNCED = b"announced"  # in meta: the last address we published
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,7 +43,7 @@ async def greet_operator(pub: Pub, settings: Settings, port: int, announce: Call
             notes.append(f"{settings.public_host} is local only: others need another network.host and address.host.")
     else:
         notes.append("No invite codes can be made: set address.host to the name or address members reach this pub by.")
-    await publish_about(pub, settings)
+    await introduce(pub, settings)
     code = await _first_invite(pub, settings)
     pub.is_ready = True
     address = format_address(pub.address) if pub.address else None
@@ -75,26 +76,19 @@ async def _first_invite(pub: Pub, settings: Settings) -> str | None:
     return code
 
 
-async def publish_about(pub: Pub, settings: Settings) -> None:
-    """Say who we are, on our own feed, when that has changed since we last did; if we can't now, the caller retries.
+async def introduce(pub: Pub, settings: Settings) -> None:
+    """Say who we are and where, on our own feed, when that has changed; if we can't now, the caller tries again.
 
     A store that our feed was fetched into becomes its home with this. Raises ConfigError for a name and description
     that are too long together.
     """
     if (reason := pub.ingest.publishing_stopped()) is not None:
-        log.warning("about_not_published", reason=reason)
+        log.warning("not_introduced", reason=reason)
         return
-    about = _about(settings)
 
     def job(appender: Appender) -> None:
-        said = appender.txn.get(ABOUT, db=pub.store.meta)
-        if said == msgspec.json.encode(about):
-            return
-        before = msgspec.json.decode(said or b"{}", type=dict[str, str])
-        news = {key: text for key, text in about.items() if text or before.get(key)}  # clients keep what is not named
-        if news:
-            pub.ingest.append_own(appender, {"type": "about", "about": pub.keys.id} | news)
-        appender.txn.put(ABOUT, msgspec.json.encode(about), db=pub.store.meta)
+        _say_about(pub, settings, appender)
+        _say_address(pub, settings, appender)
         adopt(pub.store, appender.txn, pub.keys.public)
 
     try:
@@ -102,18 +96,49 @@ async def publish_about(pub: Pub, settings: Settings) -> None:
     except InvalidMessage:
         raise ConfigError("name and description are too long together: a message holds 8192 characters") from None
     except RpcError as refusal:
-        log.warning("about_not_published", reason=refusal.message)
+        log.warning("not_introduced", reason=refusal.message)
+
+
+def _say_about(pub: Pub, settings: Settings, appender: Appender) -> None:
+    about = _about(settings)
+    said = appender.txn.get(ABOUT, db=pub.store.meta)
+    if said == msgspec.json.encode(about):
+        return
+    before = msgspec.json.decode(said or b"{}", type=dict[str, str])
+    news = {key: text for key, text in about.items() if text or before.get(key)}  # clients keep what is not named
+    if news:
+        pub.ingest.append_own(appender, {"type": "about", "about": pub.keys.id} | news)
+    appender.txn.put(ABOUT, msgspec.json.encode(about), db=pub.store.meta)
+
+
+def _say_address(pub: Pub, settings: Settings, appender: Appender) -> None:
+    address = _announcement(pub, settings)
+    if address is not None and appender.txn.get(ANNOUNCED, db=pub.store.meta) != msgspec.json.encode(address):
+        pub.ingest.append_own(appender, {"type": "pub", "address": address})
+        appender.txn.put(ANNOUNCED, msgspec.json.encode(address), db=pub.store.meta)
 
 
 def _about(settings: Settings) -> dict[str, str]:
     return {"name": settings.name, "description": settings.description}
 
 
+def _announcement(pub: Pub, settings: Settings) -> dict[str, str | int] | None:
+    """What a pub message says of us; ``None``: nothing is to be announced."""
+    if not settings.address.announce or pub.address is None:
+        return None
+    return {"host": pub.address.host, "port": pub.address.port, "key": pub.keys.id}
+
+
 def _is_settled(pub: Pub, settings: Settings) -> bool:
-    """Has this store our feed for its own, and does that say who we are?"""
+    """Has this store our feed for its own, and does that say who and where we are?"""
+    address = _announcement(pub, settings)
     with pub.store.read() as txn:
-        said = txn.get(ABOUT, db=pub.store.meta)
-    return said == msgspec.json.encode(_about(settings)) and owner(pub.store) is not None
+        said, announced = (txn.get(key, db=pub.store.meta) for key in (ABOUT, ANNOUNCED))
+    is_told = said == msgspec.json.encode(_about(settings)) and address in (
+        None,
+        msgspec.json.decode(announced or b"0"),
+    )
+    return is_told and owner(pub.store) is not None
 
 
 async def keep_house(pub: Pub, settings: Settings) -> None:
@@ -123,9 +148,10 @@ async def keep_house(pub: Pub, settings: Settings) -> None:
         await trio.sleep(HOUSEKEEPING_SECONDS)
         for _ in pub.lobby.drop_idle(trio.current_time()):
             pub.metrics.limit_hits.labels("idle_seconds").inc()
+        pub.legacy.tick(trio.current_time())
         reason = pub.ingest.publishing_stopped()
         if reason is None and not _is_settled(pub, settings):
-            await publish_about(pub, settings)
+            await introduce(pub, settings)
         if (reason is not None) is not was_stopped:
             log.warning("publishing_stopped" if reason else "publishing_resumed", reason=reason)
             was_stopped = not was_stopped

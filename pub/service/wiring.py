@@ -10,7 +10,7 @@ from functools import partial
 from pub import __version__
 from pub.config import Settings
 from pub.errors import StoreError
-from pub.graph import Graph
+from pub.graph import Graph, Hops
 from pub.ingest.ingest import Ingest
 from pub.ingest.own_feed import OwnFeed
 from pub.ingest.verify import Verifier, open_verifiers
@@ -18,22 +18,25 @@ from pub.metrics import Metrics
 from pub.net.connection import Method, Methods
 from pub.net.peer import Lobby, PeerLimits
 from pub.protocol.keys import KeyPair
-from pub.rpc import blobs, ebt, gossip, history, invite, manifest, status
+from pub.rpc import blobs, conn, ebt, feeds, friends, gossip, history, invite, legacy, manifest, status
 from pub.rpc.context import Pub
 from pub.service.identity import owner
+from pub.store.clocks import Clocks
 from pub.store.env import Store, Txn
 from pub.store.invites import Invites
 from pub.store.log import Appender, Changes, Log
 from pub.store.members import Members
 
-MEMBER_HOPS = 1  # the pub itself and those it follows
 METHODS: Methods = {
     **manifest.METHODS,
     **status.METHODS,
+    **feeds.METHODS,
     **gossip.METHODS,
     **history.METHODS,
     **ebt.METHODS,
     **blobs.METHODS,
+    **conn.METHODS,
+    **friends.METHODS,
     **invite.METHODS,
 }
 
@@ -63,7 +66,6 @@ def build(settings: Settings, keys: KeyPair, store: Store, verifier: Verifier, w
         log=messages,
         keys=keys,
         verifier=verifier,
-        graph=graph,
         metrics=metrics,
         own_feed=OwnFeed(_is_unconfirmed(store, keys)),
         wall_clock=world.wall_clock,
@@ -78,6 +80,7 @@ def build(settings: Settings, keys: KeyPair, store: Store, verifier: Verifier, w
         log=messages,
         invites=Invites(store),
         members=Members(store),
+        clocks=Clocks(store),
         graph=graph,
         ingest=ingest,
         metrics=metrics,
@@ -87,13 +90,16 @@ def build(settings: Settings, keys: KeyPair, store: Store, verifier: Verifier, w
         started=world.wall_clock(),
     )
     pub.own = _intern_own(pub)
+    pub.hops = Hops(graph, pub.own, settings.replication.hops)
     pub.replication = ebt.Replication(pub)
     pub.history = history.LiveHistory(pub)
+    pub.legacy = legacy.Legacy(pub)
     pub.volleys = gossip.Volleys()
     pub.methods = {name: _bind(method, pub) for name, method in METHODS.items()}
     pub.replication.replicator.replicate(pub.own, ask=False)
-    for feed in graph.replicated(pub.own, MEMBER_HOPS) - {pub.own}:
-        pub.replication.replicator.replicate(feed)
+    for feed in pub.hops.hops:
+        if pub.hops.is_replicated(feed) and feed != pub.own:
+            pub.replication.replicator.replicate(feed)
     ingest.watchers += [pub.replication.watch, pub.history.watch]
     return pub
 
@@ -127,6 +133,7 @@ def _peer_limits(settings: Settings) -> PeerLimits:
     limits = settings.limits
     return PeerLimits(
         handshake_seconds=limits.handshake_seconds,
+        keepalive_seconds=limits.keepalive_seconds,
         idle_seconds=limits.idle_seconds,
         max_connections=limits.max_connections,
         max_connections_per_identity=limits.max_connections_per_identity,

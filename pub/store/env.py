@@ -62,6 +62,7 @@ class Store:
         "edges",
         "feeds",
         "folder",
+        "forks",
         "ids",
         "invites",
         "map_size",
@@ -77,6 +78,7 @@ class Store:
     sequences: Database
     ids: Database
     edges: Database
+    forks: Database
     members: Database
     invites: Database
     peers: Database
@@ -197,6 +199,7 @@ class Store:
         self.sequences = self._database(b"sequences")
         self.ids = self._database(b"ids")
         self.edges = self._database(b"edges")
+        self.forks = self._database(b"forks")
         self.members = self._database(b"members")
         self.invites = self._database(b"invites")
         self.peers = self._database(b"peers")

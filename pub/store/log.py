@@ -4,15 +4,16 @@ Feeds are known by dense numbers, given in the order they were first heard of. L
 LMDB's byte order is numeric order):
 
 * ``feeds``      feed u32 → public key (32), head sequence u32, head id (32), head timestamp f64 (NaN: it is no
-                 number), state u8 (0: ordinary; there are no others yet)
+                 number), state u8 (0: ordinary, 1: forked, see forks.py)
 * ``messages``   receive number u64, from 1 → feed u32, sequence u32, id (32), received f64, JSON text
 * ``sequences``  feed u32, sequence u32 → receive number u64
 * ``ids``        message id (32) → receive number u64
 * ``edges``      author u32, target u32 → value of the last contact message i8
 
-``Log`` mirrors in memory what is asked for constantly: keys, numbers and head sequences. Only ``apply`` changes
-the mirror, after the commit, so nobody is shown what is not on disk. ``Appender`` is one batch of the writer: it
-collects, and writes sub-database by sub-database in ``finish``, because what costs in LMDB is the call.
+``Log`` mirrors in memory what is asked for constantly: keys, numbers, head sequences, and which feeds are forked.
+Only ``apply`` changes the mirror, after the commit, so nobody is shown what is not on disk. ``Appender`` is one batch
+of the writer: it collects, and writes sub-database by sub-database in ``finish``, because what costs in LMDB is the
+call.
 
 Reading starts from the mirror's head, which is never ahead of a snapshot taken afterwards. Messages of one feed
 that arrived together lie together and are read by stepping; others are looked up one by one.
@@ -30,6 +31,7 @@ from typing import NamedTuple
 
 from pub.protocol.classic import Chain, Head, Message, chain
 from pub.store.env import Database, Store, Txn
+from pub.store.forks import Fork, Forks
 
 MAX_RUN = 64  # messages tested at once for lying together: one lookup for each end
 EDGES_SLICE = 4096  # edges read at once: growth of the map waits for no more than this
@@ -43,6 +45,7 @@ _EDGE = struct.Struct(">b")
 
 _JSON = _HEADER.size
 _ORDINARY = 0
+_FORKED = 1
 _NO_ID = bytes(32)
 
 
@@ -63,21 +66,26 @@ class Changes:
     heads: dict[int, int] = field(default_factory=dict)  # feed → head sequence
     appended: list[tuple[int, int]] = field(default_factory=list)  # (feed, sequence) in receive order
     edges: list[tuple[int, int, int]] = field(default_factory=list)  # (author, target, value), the last one counts
+    announced: list[tuple[int, str]] = field(default_factory=list)  # (author, address of a pub)
+    forked: dict[int, Fork] = field(default_factory=dict)  # feeds whose first proof of a fork this is
 
 
 class Log:
     """The stored feeds. Lists and dicts are for reading only; feed numbers are positions in ``keys`` and ``heads``."""
 
-    __slots__ = ("heads", "keys", "message_count", "numbers", "store")
+    __slots__ = ("forked", "heads", "keys", "message_count", "numbers", "store")
 
     def __init__(self, store: Store) -> None:
         self.store = store
         self.keys: list[bytes] = []
         self.heads = array("I")
+        self.forked: set[int] = set()
         with store.read() as txn:
             for value in txn.cursor(store.feeds).iternext(keys=False, values=True):
                 self.keys.append(value[:32])
                 self.heads.append(int.from_bytes(value[32:36], "big"))
+                if value[-1] == _FORKED:
+                    self.forked.add(len(self.keys) - 1)
             self.message_count: int = txn.stat(store.messages)["entries"]
         self.numbers = {key: feed for feed, key in enumerate(self.keys)}
 
@@ -142,6 +150,7 @@ class Log:
             self.numbers[key] = len(self.keys) - 1
         for feed, sequence in changes.heads.items():
             self.heads[feed] = sequence
+        self.forked.update(changes.forked)
         self.message_count += len(changes.appended)
 
     def _walk(self, txn: Txn, feed: int, after: int, head: int) -> Iterator[bytes]:
@@ -194,7 +203,7 @@ class Appender:
         self._heads: dict[int, Head | None] = {}
         self._messages: list[tuple[bytes, bytes]] = []
         self._sequences: list[tuple[bytes, bytes]] = []
-        self._ids: list[tuple[bytes, bytes]] = []
+        self._ids: dict[bytes, bytes] = {}
         self._edges: dict[bytes, bytes] = {}
         self._changes = Changes()
 
@@ -225,9 +234,10 @@ class Appender:
         return None if value is None else int(_EDGE.unpack(value)[0])
 
     def append(self, message: Message, received: float) -> Chain:
-        """Judge how ``message`` continues its feed, and take it in if it is the next one; otherwise change nothing.
+        """Judge how ``message`` continues its feed, and take it in if it is the next one.
 
-        Its contact becomes an edge, and the feed it names gets a number. ``received`` in milliseconds.
+        Its contact becomes an edge, and the feed it names gets a number. Of the others the first that contradicts
+        what we have of its feed is kept, as the proof of a fork. ``received`` in milliseconds.
         """
         feed = self._number(message.author)
         verdict = chain(None if feed is None else self.head(feed), message)
@@ -237,7 +247,15 @@ class Appender:
             self._take(feed, message, received)
             if message.contact is not None:
                 self._connect(feed, self.intern(message.contact.target), message.contact.value)
+        elif feed is not None and self._contradicts(verdict, message):
+            if not self.is_forked(feed):
+                self._keep_proof(feed, message, message.sequence - (verdict is Chain.FORK), received)
+            return Chain.FORK
         return verdict
+
+    def is_forked(self, feed: int) -> bool:
+        """Is there a proof, or is one kept by this batch, that the author gave this feed two continuations?"""
+        return feed in self._changes.forked or feed in self._log.forked
 
     def finish(self) -> Changes:
         """Write the batch into the transaction. Give the result to ``Log.apply`` once that is committed."""
@@ -246,7 +264,7 @@ class Appender:
         self._put(store.feeds, self._feed_records())
         self.txn.cursor(store.messages).putmulti(self._messages, append=True)
         self._put(store.sequences, self._sequences)
-        self._put(store.ids, self._ids)
+        self._put(store.ids, list(self._ids.items()))
         self._put(store.edges, list(self._edges.items()))
         return self._changes
 
@@ -267,23 +285,49 @@ class Appender:
         number = _RECEIVE.pack(self._receive)
         self._messages.append((number, _HEADER.pack(feed, sequence, digest, received) + message.encoded))
         self._sequences.append((_PAIR.pack(feed, sequence), number))
-        self._ids.append((digest, number))
+        self._ids[digest] = number
         self._heads[feed] = message.head
         self._changes.heads[feed] = sequence
         self._changes.appended.append((feed, sequence))
+        if message.announced is not None:
+            self._changes.announced.append((feed, message.announced))
+
+    def _contradicts(self, verdict: Chain, message: Message) -> bool:
+        """Has the author signed two messages for one place? It takes one lookup, for duplicates alone."""
+        if verdict is not Chain.DUPLICATE:
+            return verdict is Chain.FORK
+        if message.sequence < 1 or message.id in self._ids:
+            return False
+        return self.txn.get(message.id, db=self._log.store.ids) is None
+
+    def _keep_proof(self, feed: int, message: Message, sequence: int, found: float) -> None:
+        fork = Fork(sequence, self._id_at(feed, sequence), message.id, found, message.encoded)
+        Forks(self._log.store).put(self.txn, feed, fork)
+        self._changes.forked[feed] = fork
+
+    def _id_at(self, feed: int, sequence: int) -> bytes:
+        """The id of a message we have; slow for one of this batch, but nobody asks twice of one feed."""
+        store, place = self._log.store, _PAIR.pack(feed, sequence)
+        number = self.txn.get(place, db=store.sequences)
+        if number is not None:
+            raw = self.txn.get(number, b"", db=store.messages)
+        else:
+            batch = zip(self._sequences, self._messages, strict=True)
+            raw = next(raw for (taken, _), (_, raw) in batch if taken == place)
+        return _record(raw).id
 
     def _connect(self, author: int, target: int, value: int) -> None:
         self._edges[_PAIR.pack(author, target)] = _EDGE.pack(value)
         self._changes.edges.append((author, target, value))
 
     def _feed_records(self) -> list[tuple[bytes, bytes]]:
-        """The records of all new feeds and of all whose head moved."""
+        """The records of all new feeds, of all whose head moved and of all that turned out to be forked."""
         known = self._log.keys
-        feeds = [*self._changes.heads, *(f for f in self._new.values() if f not in self._changes.heads)]
+        feeds = self._changes.heads.keys() | self._new.values() | self._changes.forked.keys()
         records = []
         for feed in feeds:
             key = known[feed] if feed < len(known) else self._changes.keys[feed - len(known)]
-            records.append((_NUMBER.pack(feed), _pack_feed(key, self._heads[feed])))
+            records.append((_NUMBER.pack(feed), _pack_feed(key, self._heads[feed], self.is_forked(feed))))
         return records
 
     def _put(self, database: Database, items: list[tuple[bytes, bytes]]) -> None:
@@ -292,11 +336,11 @@ class Appender:
         self.txn.cursor(database).putmulti(items)
 
 
-def _pack_feed(key: bytes, head: Head | None) -> bytes:
+def _pack_feed(key: bytes, head: Head | None, is_forked: bool) -> bytes:
     if head is None:
         return _FEED.pack(key, 0, _NO_ID, math.nan, _ORDINARY)
     timestamp = math.nan if head.timestamp is None else head.timestamp
-    return _FEED.pack(key, head.sequence, head.id, timestamp, _ORDINARY)
+    return _FEED.pack(key, head.sequence, head.id, timestamp, _FORKED if is_forked else _ORDINARY)
 
 
 def _record(raw: bytes) -> Record:

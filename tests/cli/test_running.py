@@ -25,6 +25,7 @@ STATUS: dict[str, Any] = {
     "uptime": 3723.5,
     "peers": 2,
     "feeds": 10,
+    "forked": 1,
     "messages": 1234,
     "members": 3,
     "internal_errors": 0,
@@ -59,6 +60,7 @@ def test_status_in_words(ssb_pub: CommandLine, data: Path) -> None:
         text = ssb_pub("status").stdout
     for fact in (KEYS.id, "Harbour", "ready, up 1 h 2 min", "9.9.9", "1234", "open_requests 4", "set address.host"):
         assert fact in text
+    assert "10, 1 of them forked" in text
 
 
 def test_status_says_that_publishing_is_stopped(ssb_pub: CommandLine, data: Path) -> None:

@@ -9,7 +9,6 @@ from typing import Any
 import trio
 import trio.testing
 
-from pub.graph import Graph
 from pub.ingest.ingest import Ingest, NotStored, Submission
 from pub.ingest.own_feed import OwnFeed
 from pub.ingest.verify import InlineVerifier, Verifier
@@ -86,7 +85,6 @@ class Desk:
     def __init__(self, folder: Path, verifier: Verifier | None = None, **options: Any) -> None:
         self.store = Store.open(folder, initial_map=options.pop("initial_map", INITIAL_MAP))
         self.log = Log(self.store)
-        self.graph: Graph[int] = Graph()
         self.metrics = Metrics()
         self.pub = Author("the pub")
         self.now = NOW
@@ -96,7 +94,6 @@ class Desk:
             log=self.log,
             keys=self.pub.keys,
             verifier=verifier or InlineVerifier(),
-            graph=self.graph,
             metrics=self.metrics,
             own_feed=options.pop("own_feed", None) or OwnFeed(),
             wall_clock=lambda: self.now,

@@ -14,11 +14,20 @@ const { parseArgs } = require('util')
 console.log = console.info = console.debug = console.error
 console.trace = () => {} // the classic stack traces every refused call
 
-const { values: options } = parseArgs({ options: { kind: { type: 'string' }, dir: { type: 'string' } } })
-const KINDS = { classic: './classic/client', db2: './db2/client', raw: './classic/raw' }
+const { values: options } = parseArgs({
+  options: { kind: { type: 'string' }, dir: { type: 'string' }, port: { type: 'string' } }
+})
+const KINDS = {
+  classic: dir => require('./classic/client')(dir),
+  legacy: dir => require('./classic/client')(dir, { ebt: false }), // a client from before EBT
+  server: dir => require('./classic/client')(dir, { port: Number(options.port) }), // a pub: ssb-server as it was meant
+  db2: dir => require('./db2/client')(dir),
+  raw: dir => require('./classic/raw')(dir),
+  crowd: dir => require('./classic/crowd')(dir)
+}
 
 function say (line) {
-  fs.writeSync(1, JSON.stringify(line) + '\n')
+  process.stdout.write(JSON.stringify(line) + '\n')
 }
 
 function describe (error) {
@@ -39,7 +48,7 @@ async function answer (client, { id, command, args }) {
 
 async function main () {
   fs.mkdirSync(options.dir, { recursive: true })
-  const client = await require(KINDS[options.kind])(options.dir)
+  const client = await KINDS[options.kind](options.dir)
   say({ feed: client.feed })
   for await (const line of readline.createInterface({ input: process.stdin })) answer(client, JSON.parse(line))
   await client.close()

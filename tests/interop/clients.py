@@ -8,7 +8,7 @@ opening the same folder again is the same person coming back.
 import contextlib
 import json
 import subprocess
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -84,10 +84,22 @@ class Client:
 
 
 @contextlib.asynccontextmanager
-async def open_client(kind: str, folder: Path) -> AsyncIterator[Client]:
-    """A client of one family, or ``raw``: a bare muxrpc peer for calls that no client makes by itself."""
+async def open_client(
+    kind: str, folder: Path, *, port: int | None = None, within: Sequence[str] = ()
+) -> AsyncIterator[Client]:
+    """A client of one family, or
+
+    * ``legacy``: the classic one without EBT,
+    * ``server``: ssb-server as a pub that listens on ``port``,
+    * ``raw``: a bare muxrpc peer for calls that no client makes by itself,
+    * ``crowd``: a peer that holds many feeds in memory and replicates them as it is told.
+
+    ``within`` is a command that runs the client somewhere else, such as ``ip netns exec NAME``.
+    """
     log = _log_in(folder)
-    command = ["node", str(HERE / "client.js"), "--kind", kind, "--dir", str(folder)]
+    command = [*within, "node", str(HERE / "client.js"), "--kind", kind, "--dir", str(folder)]
+    if port is not None:
+        command += ["--port", str(port)]
     async with trio.open_nursery() as nursery:
         with log.open("ab") as stderr:
             process = await nursery.start(_start, command, stderr)

@@ -4,13 +4,14 @@ import shutil
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from tests.interop.clients import FAMILIES, HERE, Client, open_client
 from tests.interop.pubs import Pub, open_pub
 
-Opener = Callable[[str, str], AbstractAsyncContextManager[Client]]
+Opener = Callable[..., AbstractAsyncContextManager[Client]]
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -31,9 +32,12 @@ async def pub(tmp_path: Path) -> AsyncIterator[Pub]:
 
 @pytest.fixture
 def client(tmp_path: Path) -> Opener:
-    """``async with client("db2", "alice") as alice``; the same name again is the same person coming back."""
+    """``async with client("db2", "alice") as alice``; the same name again is the same person coming back.
 
-    def open_named(kind: str, name: str) -> AbstractAsyncContextManager[Client]:
-        return open_client(kind, tmp_path / f"{name}-{kind}")
+    The keyword arguments are those of ``open_client``.
+    """
+
+    def open_named(kind: str, name: str, **options: Any) -> AbstractAsyncContextManager[Client]:
+        return open_client(kind, tmp_path / f"{name}-{kind}", **options)
 
     return open_named

@@ -1,6 +1,6 @@
 """The pub under test as its operator sees it: a process, a data folder and the command line.
 
-Nothing here imports the pub. What the tests rely on is what scripts may rely on: ``run``, ``status --json``,
+Nothing here imports the pub. What the tests rely on is what scripts may rely on: ``run --json``, ``status --json``,
 ``invite create --json``, SIGTERM and the exit code.
 """
 
@@ -10,7 +10,7 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -25,15 +25,18 @@ STOP_LIMIT = 15.0  # the grace that open connections get, and some
 class Pub:
     """One data folder, and the process that serves it while it runs."""
 
-    def __init__(self, folder: Path, nursery: trio.Nursery) -> None:
+    def __init__(self, folder: Path, nursery: trio.Nursery, settings: Mapping[str, Any], host: str) -> None:
         self.id = ""
-        self.host = "127.0.0.1"
+        self.host = host
         self.port = 0
-        self._data = folder / "data"
+        self.data = folder / "data"
         self._log = folder / "pub.log"
+        self._announced = folder / "announced.json"  # what `run` prints once the pub is ready
         self._nursery = nursery
         self._process: trio.Process | None = None
-        folder.mkdir(parents=True, exist_ok=True)
+        self.data.mkdir(parents=True, exist_ok=True)
+        if settings:
+            (self.data / "config.yaml").write_text(json.dumps(settings))  # JSON is YAML
 
     @property
     def address(self) -> str:
@@ -51,15 +54,17 @@ class Pub:
 
     async def start(self) -> None:
         """Start the pub, on the port of its first start when this is a restart; return when it is ready."""
-        command = self._command("run", "--host", self.host, "--port", str(self.port))
-        with self._log.open("ab") as log:
-            self._process = await self._nursery.start(_start, command, log)
+        self._announced.unlink(missing_ok=True)
+        command = self._command("run", "--host", self.host, "--port", str(self.port), "--json")
+        with self._log.open("ab") as log, self._announced.open("wb") as announced:
+            self._process = await self._nursery.start(_start, command, announced, log)
         with trio.move_on_after(START_LIMIT):
-            while not (status := await self._status_if_up()).get("ready"):
+            while not (line := self._announced.read_text()).endswith("\n"):
                 assert self._process.returncode is None, self.log
-                await trio.sleep(0.1)
-            self.id = status["id"]
-            self.port = int(status["address"].split("~")[0].rpartition(":")[2])
+                await trio.sleep(0.05)
+            started = json.loads(line)
+            self.id = started["id"]
+            self.port = int(started["address"].split("~")[0].rpartition(":")[2])
             return
         raise AssertionError(f"the pub was not ready within {START_LIMIT} s\n{self.log}")
 
@@ -85,6 +90,19 @@ class Pub:
     async def status(self) -> dict[str, Any]:
         status: dict[str, Any] = await self.json("status")
         return status
+
+    async def feeds(self, *flags: str) -> dict[str, dict[str, Any]]:
+        """The stored feeds by id, as ``feeds --json`` shows them."""
+        return {feed["id"]: feed for feed in await self.json("feeds", *flags)}
+
+    async def sequence(self, feed: str) -> int:
+        """How much of a feed the pub has."""
+        stored = (await self.feeds()).get(feed)
+        return int(stored["sequence"]) if stored else 0
+
+    async def connected(self, feed: str) -> list[dict[str, Any]]:
+        """The connections of one identity, as ``peers --json`` shows them, the oldest first."""
+        return [peer for peer in (await self.json("peers"))["connected"] if peer["id"] == feed]
 
     async def create_invite(self, uses: int = 1, **options: str) -> dict[str, Any]:
         """The answer of ``invite create``; ``["code"]`` is what people paste into their client."""
@@ -118,20 +136,18 @@ class Pub:
         assert finished.returncode == 0, finished.stderr.decode()
         return json.loads(finished.stdout)
 
-    async def _status_if_up(self) -> dict[str, Any]:
-        with contextlib.suppress(AssertionError, ValueError):
-            return await self.status()
-        return {}
-
     def _command(self, *arguments: str) -> list[str]:
-        return [*SSB_PUB, "--data", str(self._data), *arguments]
+        return [*SSB_PUB, "--data", str(self.data), *arguments]
 
 
 @contextlib.asynccontextmanager
-async def open_pub(folder: Path) -> AsyncIterator[Pub]:
-    """A fresh, running pub; leaving the block stops it and asserts that it ended well."""
+async def open_pub(folder: Path, host: str = "127.0.0.1", **settings: Any) -> AsyncIterator[Pub]:
+    """A fresh, running pub; leaving the block stops it and asserts that it ended well.
+
+    ``settings`` are the sections of its settings file: ``open_pub(folder, replication={"hops": 4})``.
+    """
     async with trio.open_nursery() as nursery:
-        pub = Pub(folder, nursery)
+        pub = Pub(folder, nursery, settings, host)
         try:
             await pub.start()
             yield pub
@@ -145,11 +161,11 @@ def _environment() -> dict[str, str]:
     return {name: value for name, value in os.environ.items() if not name.startswith("PUB_")}
 
 
-async def _start(command: list[str], log: Any, task_status: trio.TaskStatus[trio.Process]) -> None:
+async def _start(command: list[str], announced: Any, log: Any, task_status: trio.TaskStatus[trio.Process]) -> None:
     await trio.run_process(
         command,
         stdin=subprocess.DEVNULL,
-        stdout=log,
+        stdout=announced,
         stderr=log,
         check=False,
         cwd=ROOT,

@@ -12,15 +12,10 @@ from tests.interop.clients import FAMILIES, Client
 from tests.interop.conftest import Opener
 from tests.interop.messages import LONE_SURROGATE, LONGEST, every_kind
 from tests.interop.pubs import Pub
+from tests.interop.steps import join
 
 LIVE_LIMIT = 1000  # ms from the call of publish on one side to arrival on the other
 ORDINARY_POSTS = 40  # enough for several packets
-
-
-async def join(person: Client, pub: Pub) -> None:
-    """Redeem a fresh code, then come back under one's own key as the application does after a restart."""
-    await person.call("accept", await pub.invite())
-    await person.call("connect", pub.address)
 
 
 async def publish_every_kind(alice: Client, friend: str, is_classic_only: bool) -> list[str]:

@@ -24,6 +24,7 @@ RNG = random.Random(1)
 
 LIMITS = PeerLimits(
     handshake_seconds=PATIENCE,
+    keepalive_seconds=60,
     idle_seconds=600,
     max_connections=100,
     max_connections_per_identity=5,

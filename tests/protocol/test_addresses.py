@@ -7,7 +7,14 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from pub.errors import InvalidReference
-from pub.protocol.addresses import Address, format_address, parse_address, parse_multiserver, parse_pub_address
+from pub.protocol.addresses import (
+    Address,
+    format_address,
+    parse_address,
+    parse_announcement,
+    parse_multiserver,
+    parse_pub_address,
+)
 from pub.protocol.refs import feed_id, feed_key
 from tests.vectors import load
 
@@ -182,3 +189,33 @@ def test_a_refused_address_is_not_quoted() -> None:
     with pytest.raises(InvalidReference) as caught:
         parse_address(f"net:example.com:0~shs:{KEY}:{KEY}")  # an invite in the wrong field
     assert KEY not in str(caught.value)
+
+
+# --- announcements ------------------------------------------------------------------------------------------
+
+
+def test_an_announcement_is_told_in_normal_form() -> None:
+    where = {"host": "pub.example", "port": 8008, "key": f"@{KEY}.ed25519"}
+    expected = f"net:pub.example:8008~shs:{KEY}"
+    assert parse_announcement({"type": "pub", "address": where}) == expected
+    assert parse_announcement({"type": "pub", "address": f"pub.example:8008:@{KEY}.ed25519"}) == expected
+    assert parse_announcement({"type": "post", "address": where}) is None
+    assert parse_announcement({"type": "pub"}) is None
+
+
+def test_the_seed_of_an_invite_does_not_travel_on() -> None:
+    text = parse_announcement({"type": "pub", "address": f"net:pub.example:8008~shs:{KEY}:{KEY}"})
+    assert text == f"net:pub.example:8008~shs:{KEY}"
+
+
+@given(json_values)
+def test_whatever_is_announced_can_be_dialled_or_is_nothing(value: Any) -> None:
+    text = parse_announcement({"type": "pub", "address": value})
+    assert text is None or format_address(parse_address(text)) == text
+
+
+@given(addresses)
+def test_what_is_announced_is_what_is_read(address: Address) -> None:
+    text = parse_announcement({"type": "pub", "address": format_address(address)})
+    assert text is not None
+    assert parse_address(text) == address

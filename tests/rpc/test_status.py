@@ -24,6 +24,7 @@ async def test_status_of_a_new_pub(tmp_path: Path) -> None:
             "feeds": 0,
             "messages": 0,
             "members": 0,
+            "forked": 0,
             "publishing": None,
             "internal_errors": 0,
             "limit_hits": {},

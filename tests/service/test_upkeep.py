@@ -119,6 +119,17 @@ async def test_a_description_that_was_taken_back_is_taken_back_in_public(tmp_pat
     assert await abouts(tmp_path, *starts) == [{"description": "by the sea"}, {"description": ""}]
 
 
+async def test_the_pub_announces_its_address_only_when_it_may_and_when_it_changes(tmp_path: Path) -> None:
+    quiet: dict[str, Any] = {"name": "", "address.host": "pub.example.org", "address.port": 443}
+    loud, moved = quiet | {"address.announce": "yes"}, quiet | {"address.announce": "yes", "address.port": 8008}
+    for flags in (quiet, loud, loud, moved, quiet):
+        async with open_pub(tmp_path, flags) as pub:
+            pass
+    announced = [json.loads(raw)["content"] for raw in stored(tmp_path, pub.key)]
+    where = {"host": "pub.example.org", "key": pub.started.id}
+    assert announced == [{"type": "pub", "address": where | {"port": port}} for port in (443, 8008)]
+
+
 async def test_a_pub_without_a_name_says_nothing(tmp_path: Path) -> None:
     assert await abouts(tmp_path, {"name": ""}, {"name": ""}) == []
 
@@ -149,7 +160,7 @@ async def test_a_pub_starts_on_a_full_disk_and_speaks_when_there_is_room(
             assert (await pub.ask("status"))["ready"] is True
             is_full = False
             await pub.wait_for_messages(2)
-    assert {"about_not_published", "no_first_invite"} <= {line["event"] for line in lines}
+    assert {"not_introduced", "no_first_invite"} <= {line["event"] for line in lines}
     assert [json.loads(raw)["content"]["name"] for raw in stored(tmp_path, pub.key)] == ["Scuttlebutt pub", "Ahoy"]
 
 
@@ -218,14 +229,14 @@ async def test_what_could_not_be_said_is_said_when_the_claim_of_a_liar_lapses(
 ) -> None:
     async with open_pub(tmp_path):
         pass
-    greet = upkeep.publish_about
+    greet = upkeep.introduce
 
     async def claim_first(pub: Pub, settings: Any) -> None:
         if pub is pubs[1] and not pub.ingest.own_feed.lapsed:
             pub.ingest.own_feed.claim(ALICE.public, 9, trio.current_time() - CLAIM_SECONDS + 0.1, is_member=True)
         await greet(pub, settings)
 
-    monkeypatch.setattr(upkeep, "publish_about", claim_first)
+    monkeypatch.setattr(upkeep, "introduce", claim_first)
     async with open_pub(tmp_path, {"name": "Ahoy"}) as pub:
         assert "message 9 of this pub's own feed, we have 1" in pub.started.notes[1]
         with structlog.testing.capture_logs() as lines:

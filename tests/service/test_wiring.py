@@ -11,7 +11,7 @@ from pub.ingest.verify import InlineVerifier
 from pub.net.roles import Peer, Role
 from pub.protocol.contacts import BLOCK, FOLLOW, Contact
 from pub.protocol.keys import KeyPair, render_secret
-from pub.rpc import blobs, ebt, gossip, history, invite, manifest, permissions, status
+from pub.rpc import blobs, conn, ebt, feeds, friends, gossip, history, invite, manifest, permissions, status
 from pub.rpc.context import Pub
 from pub.service import prepare
 from pub.service.wiring import METHODS, World, build
@@ -20,7 +20,7 @@ from pub.store.log import Log
 from tests.service.people import person, settings_of, write_feed
 from tests.store.authors import Author, commit
 
-MODULES = (blobs, ebt, gossip, history, invite, manifest, status)
+MODULES = (blobs, conn, ebt, feeds, friends, gossip, history, invite, manifest, status)
 
 
 def with_pub(folder: Path, look: Callable[[Pub], Any], keys: KeyPair | None = None) -> Any:

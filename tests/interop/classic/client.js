@@ -1,21 +1,23 @@
 // The classic family: ssb-server 16 with the plugins that its own bin.js loads, minus everything that looks for
-// peers by itself: a test says who connects, and when.
+// peers by itself: a test says who connects, and when. `ebt: false` leaves EBT out; with a `port` it is a pub that
+// listens there.
 'use strict'
 const path = require('path')
 const pull = require('pull-stream')
 const { MAIN_NETWORK, promise, Arrivals, padding, rows } = require('../shared')
 
-const PLUGINS = ['ssb-private1', 'ssb-master', 'ssb-gossip', 'ssb-replicate', 'ssb-friends', 'ssb-blobs', 'ssb-invite', 'ssb-ebt']
+const PLUGINS = ['ssb-private1', 'ssb-master', 'ssb-gossip', 'ssb-replicate', 'ssb-friends', 'ssb-blobs', 'ssb-invite']
+const HOST = '127.0.0.1'
 
-function start (dir) {
+function start (dir, { ebt = true, port }) {
   const stack = require('ssb-server').createSsbServer()
-  for (const plugin of PLUGINS) stack.use(require(plugin))
+  for (const plugin of ebt ? [...PLUGINS, 'ssb-ebt'] : PLUGINS) stack.use(require(plugin))
   return stack({
     path: dir,
     keys: require('ssb-keys').loadOrCreateSync(path.join(dir, 'secret')),
     caps: { shs: MAIN_NETWORK },
     allowPrivate: true,
-    connections: { incoming: {}, outgoing: { net: [{ transform: 'shs' }] } },
+    connections: { incoming: port ? { net: [{ scope: 'device', transform: 'shs', host: HOST, port }] } : {}, outgoing: { net: [{ transform: 'shs' }] } },
     friends: { hops: 2, dunbar: 150 },
     replicate: { hops: 2, legacy: true },
     timers: { handshake: 5000, inactivity: 600e3, ping: 300e3 },
@@ -25,8 +27,8 @@ function start (dir) {
   })
 }
 
-module.exports = async function (dir) {
-  const ssb = start(dir)
+module.exports = async function (dir, options = {}) {
+  const ssb = start(dir, options)
   const arrivals = new Arrivals(await promise(cb => ssb.getVectorClock(cb)))
   ssb.post(message => message && arrivals.add(message.key, message.value))
   const publish = async content => {

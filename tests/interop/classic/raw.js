@@ -9,7 +9,7 @@ const connectTo = require('ssb-client/client')
 const { parseInvite, isLegacyInvite, parseAddress } = require('ssb-ref')
 const { MAIN_NETWORK, promise, Arrivals } = require('../shared')
 
-const MANIFEST = { invite: { use: 'async' }, ebt: { replicate: 'duplex' } }
+const MANIFEST = { invite: { use: 'async' }, ebt: { replicate: 'duplex' }, createHistoryStream: 'source' }
 
 function dial (keys, remote) {
   const caps = { shs: MAIN_NETWORK }
@@ -80,3 +80,5 @@ module.exports = async function (dir) {
     }
   }
 }
+
+module.exports.dial = dial

@@ -10,6 +10,8 @@ const PLUGINS = [
   'ssb-friends', 'ssb-conn', 'ssb-ebt', 'ssb-replication-scheduler', 'ssb-blobs', 'ssb-invite-client'
 ]
 
+const SETTLING = 200 // ms from the graph to the requests that the scheduler derives from it
+
 function start (dir) {
   const stack = require('secret-stack')({ caps: { shs: MAIN_NETWORK } })
   for (const plugin of PLUGINS) stack.use(require(plugin))
@@ -35,6 +37,10 @@ module.exports = async function (dir) {
     return { key, time }
   }
   const connect = async address => {
+    // A client that is asked about feeds before it knows whom it follows says that it wants none of them, and does not
+    // take that back. The application has read its graph long before it finds a network.
+    await promise(cb => ssb.friends.hops(cb))
+    await new Promise(resolve => setTimeout(resolve, SETTLING))
     // after a redemption the client is still connected under the key of the code
     for (const [open] of ssb.conn.hub().entries()) await promise(cb => ssb.conn.disconnect(open, cb))
     await promise(cb => ssb.conn.connect(address, { type: 'pub' }, cb))

@@ -1,0 +1,85 @@
+"""``feeds``: what is stored of whom, and the proofs of forks.
+
+There may be a hundred thousand feeds, so the answer comes in pages that cost the event loop a few milliseconds each:
+the caller asks again, with the last id it got as ``after``, until nothing comes.
+"""
+
+from collections.abc import Iterable
+from typing import Any
+
+import msgspec
+
+from pub.errors import RpcError
+from pub.net.connection import Connection, Method, Methods
+from pub.protocol.refs import feed_id, feed_key, is_feed_id, message_id
+from pub.rpc.arguments import options
+from pub.rpc.context import Pub
+from pub.store.env import Txn
+from pub.store.forks import Forks
+from pub.store.log import Log
+
+PAGE_BYTES = 256 << 10  # of JSON: 2,000 feeds, or all that proves five forks of the longest messages
+
+
+def list_feeds(pub: Pub, _caller: Connection, args: list[Any]) -> list[msgspec.Raw]:
+    """``[{forked, after}]``: the stored feeds, with ``forked: true`` only those with a proof of a fork. A feed:
+    ``{id, sequence, state, forked}``, where state is "ordinary" or "forked", and ``forked`` null or
+    ``{sequence, found, ours: {key, value}, theirs: {key, value}}`` (see store/forks.py; ``found`` in ms).
+    """
+    with pub.store.read() as txn:
+        return feeds_page(pub.log, txn, options(args))
+
+
+def feeds_page(log: Log, txn: Txn, asked: dict[str, Any]) -> list[msgspec.Raw]:
+    """The page that is asked for, each feed as JSON text; at least one, if there is one."""
+    start = _start(log, asked.get("after"))
+    page: list[msgspec.Raw] = []
+    room = PAGE_BYTES
+    for feed in _candidates(log, start, bool(asked.get("forked"))):
+        encoded = msgspec.json.encode(_feed_json(log, txn, feed))
+        room -= len(encoded)
+        if room < 0 and page:
+            break
+        page.append(msgspec.Raw(encoded))
+    return page
+
+
+def _start(log: Log, after: object) -> int:
+    if after is None:
+        return 0
+    if not is_feed_id(after) or (feed := log.numbers.get(feed_key(str(after)))) is None:
+        raise RpcError("after is not the id of a stored feed")
+    return feed + 1
+
+
+def _candidates(log: Log, start: int, forked: bool) -> Iterable[int]:
+    """Feeds that have messages; one that was only named in somebody's contact message has none."""
+    if forked:
+        return sorted(feed for feed in log.forked if feed >= start)
+    return (feed for feed in range(start, len(log.heads)) if log.heads[feed])
+
+
+def _feed_json(log: Log, txn: Txn, feed: int) -> dict[str, Any]:
+    is_forked = feed in log.forked
+    return {
+        "id": feed_id(log.keys[feed]),
+        "sequence": log.heads[feed],
+        "state": "forked" if is_forked else "ordinary",
+        "forked": _fork_json(log, txn, feed) if is_forked else None,
+    }
+
+
+def _fork_json(log: Log, txn: Txn, feed: int) -> dict[str, Any] | None:
+    fork = Forks(log.store).get(txn, feed)
+    if fork is None:
+        return None
+    [ours] = log.records(feed, fork.sequence - 1, 1)
+    return {
+        "sequence": fork.sequence,
+        "found": fork.found,
+        "ours": {"key": message_id(fork.ours), "value": msgspec.Raw(ours.encoded)},
+        "theirs": {"key": message_id(fork.theirs), "value": msgspec.Raw(fork.encoded)},
+    }
+
+
+METHODS: Methods = {("feeds",): Method("sync", list_feeds)}
