@@ -35,13 +35,12 @@ _RANKS = (0, 2, 5, 3)  # of the word that each value is from a distance of 0; on
 class Graph(Generic[Node]):
     """Who follows and blocks whom, as each author said last."""
 
-    __slots__ = ("_blockers", "_edges", "_followed_up", "_nodes", "_numbers")
+    __slots__ = ("_edges", "_followed_up", "_nodes", "_numbers")
 
     def __init__(self) -> None:
         self._nodes: list[Node] = []
         self._numbers: dict[Node, int] = {}
         self._edges: dict[int, array[int]] = {}
-        self._blockers: dict[int, set[int]] = {}
         self._followed_up: list[Hops[Node]] = []
 
     def set_edge(self, author: Node, target: Node, value: int) -> None:
@@ -62,10 +61,6 @@ class Graph(Generic[Node]):
 
     def _changed(self, source: int, before: int, edge: int) -> None:
         """`before` is 0 if nothing was said about the target until now."""
-        if _VALUES[edge & 3] == BLOCK:
-            self._blockers.setdefault(edge >> 2, set()).add(source)
-        elif _VALUES[before & 3] == BLOCK:
-            self._blockers[edge >> 2].discard(source)
         for hops in self._followed_up:
             hops._edge_changed(source, before, edge)
 
@@ -101,10 +96,6 @@ class Graph(Generic[Node]):
     def blocked_by(self, author: Node) -> set[Node]:
         """Everyone whom `author` blocks."""
         return {target for target, value in self._said_by(author) if value == BLOCK}
-
-    def blockers_of(self, target: Node) -> set[Node]:
-        """Everyone who blocks `target`, in a time that depends on how many they are and on nothing else."""
-        return {self._nodes[number] for number in self._blockers.get(self._numbers.get(target, -1), ())}
 
     def hops(self, start: Node, maximum: int) -> dict[Node, int]:
         """The hops of every feed within `maximum` of `start`, and of those that feeds nearer than that refuse.

@@ -40,7 +40,6 @@ import trio.testing
 from pub.config import Settings
 from pub.errors import RpcError
 from pub.ingest.verify import InlineVerifier, Verifier
-from pub.net.connection import CONNECTION_LOST
 from pub.net.peer import Host, contained, serve_connection
 from pub.net.roles import Peer, Role
 from pub.protocol.addresses import Address
@@ -49,6 +48,7 @@ from pub.protocol.invites import guest_keys, parse_invite
 from pub.protocol.keys import KeyPair
 from pub.protocol.muxrpc import (
     BODY_LIMIT,
+    CLOSED_TEXT,
     BodyType,
     DataReceived,
     GoodbyeReceived,
@@ -301,7 +301,7 @@ class Client:
                 await self.send(self.session.data_to_send())
         except (trio.BrokenResourceError, trio.ClosedResourceError):
             pass
-        lost = RpcError(CONNECTION_LOST)
+        lost = RpcError(CLOSED_TEXT)
         for stream in self._streams.values():
             stream.finish(lost)
         for number in list(self._answers):

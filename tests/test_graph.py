@@ -114,21 +114,6 @@ def test_who_goes_and_comes_back_meanwhile_has_not_turned() -> None:
     assert hops.update() == set()
 
 
-def test_whom_many_block_may_know_by_whom() -> None:
-    graph = Graph[str]()
-    assert graph.blockers_of("mallory") == set()
-    for author in ("alice", "bob", "carol"):
-        graph.set_edge(author, "mallory", BLOCK)
-    graph.set_edge("carol", "bob", BLOCK)
-    graph.set_edge("alice", "bob", FOLLOW)
-    assert graph.blockers_of("mallory") == {"alice", "bob", "carol"}
-    graph.set_edge("bob", "mallory", UNFOLLOW)
-    graph.set_edge("carol", "mallory", FOLLOW)
-    assert graph.blockers_of("mallory") == {"alice"}
-    assert graph.blockers_of("bob") == {"carol"}
-    assert graph.blockers_of("alice") == set()
-
-
 def slow_hops(edges: dict[tuple[int, int], int], start: int, maximum: int) -> dict[int, int]:
     """The rule as it is written, applied to its own outcome until that stays the same."""
     hops: dict[int, int] = {}
@@ -174,7 +159,6 @@ def test_the_last_word_counts_about_everyone(said: list[tuple[int, int, int]]) -
     for node in range(7):
         assert {target: graph.edge(node, target) for target in range(7)} == {t: last.get((node, t)) for t in range(7)}
         assert graph.blocked_by(node) == {t for (a, t), value in last.items() if a == node and value == BLOCK}
-        assert graph.blockers_of(node) == {a for (a, t), value in last.items() if t == node and value == BLOCK}
 
 
 @settings(max_examples=100, deadline=None)

@@ -22,6 +22,7 @@ from pub.net.roles import Peer
 from pub.protocol.canonical import parse
 from pub.protocol.muxrpc import (
     BODY_LIMIT,
+    CLOSED_TEXT,
     DataReceived,
     Event,
     GoodbyeReceived,
@@ -38,7 +39,6 @@ from pub.protocol.packets import BodyType
 
 SEND_BUFFER = 1 << 16  # bytes gathered for one write: 16 boxes, a few TCP windows of a phone
 NO_STREAM = 0  # no call has this number
-CONNECTION_LOST = "unexpected end of parent stream"  # what JavaScript peers say to calls left open
 
 
 class Receiver(Protocol):
@@ -176,7 +176,7 @@ class Connection:
             self._nursery.cancel_scope.cancel()
 
     def _abandon_streams(self) -> None:
-        lost = RpcError(CONNECTION_LOST)
+        lost = RpcError(CLOSED_TEXT)
         for stream in list(self._streams.values()):
             self._end_stream(stream, lost)
         for answer in list(self._calls.values()):

@@ -54,6 +54,7 @@ from pub.protocol.packets import (
 
 __all__ = [
     "BODY_LIMIT",
+    "CLOSED_TEXT",
     "MAX_OPEN_REQUESTS",
     "MAX_REQUEST_BODY",
     "BodyType",

@@ -15,12 +15,12 @@ import structlog
 import trio
 
 from pub.errors import RpcError
-from pub.net.connection import CONNECTION_LOST, Connection, Method, Methods, RpcStream
+from pub.net.connection import Connection, Method, Methods, RpcStream
 from pub.net.roles import Role
 from pub.protocol.clocks import Clock
 from pub.protocol.contacts import BLOCK
 from pub.protocol.ebt import MessageFrame, decode_note, parse_frame
-from pub.protocol.muxrpc import Kind
+from pub.protocol.muxrpc import CLOSED_TEXT, Kind
 from pub.protocol.replication import ReplicatorSession
 from pub.protocol.replicator import Replicator
 from pub.rpc.arguments import options
@@ -219,7 +219,7 @@ class EbtStream:
         self._incoming.close()
         self._pub.ingest.own_feed.left(self.key, trio.current_time())
         self._pub.replication.forget(self)
-        if self.is_silent and error is not None and error.message != CONNECTION_LOST:
+        if self.is_silent and error is not None and error.message != CLOSED_TEXT:
             self._pub.legacy.begin(self.stream.connection)
 
     def next_page(self, budget: int) -> list[bytes]:

@@ -134,11 +134,9 @@ def _is_settled(pub: Pub, settings: Settings) -> bool:
     address = _announcement(pub, settings)
     with pub.store.read() as txn:
         said, announced = (txn.get(key, db=pub.store.meta) for key in (ABOUT, ANNOUNCED))
-    is_told = said == msgspec.json.encode(_about(settings)) and address in (
-        None,
-        msgspec.json.decode(announced or b"0"),
-    )
-    return is_told and owner(pub.store) is not None
+    has_name = said == msgspec.json.encode(_about(settings))
+    has_address = address is None or announced == msgspec.json.encode(address)
+    return has_name and has_address and owner(pub.store) is not None
 
 
 async def keep_house(pub: Pub, settings: Settings) -> None:

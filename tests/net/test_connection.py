@@ -7,9 +7,9 @@ import trio
 import trio.testing
 
 from pub.errors import MuxrpcError, RpcError
-from pub.net.connection import CONNECTION_LOST, Connection, Method, RpcStream
+from pub.net.connection import Connection, Method, RpcStream
 from pub.net.roles import Peer
-from pub.protocol.muxrpc import Kind, ReplyReceived, RequestFailed, StreamEnded
+from pub.protocol.muxrpc import CLOSED_TEXT, Kind, ReplyReceived, RequestFailed, StreamEnded
 from pub.protocol.packets import BodyType
 from tests.net.ends import MANY, METHODS, Collector, Pages, connected, listen, make, served
 
@@ -101,7 +101,7 @@ async def test_single_values_keep_their_order_among_answers() -> None:
         collector = listen(peer, "greet")
         await trio.testing.wait_all_tasks_blocked()
         assert collector.bodies == [b"{}", b'"second"']
-    assert collector.endings == [CONNECTION_LOST], "it was open until the goodbye"
+    assert collector.endings == [CLOSED_TEXT], "it was open until the goodbye"
 
 
 async def test_what_is_not_json_on_a_stream_is_passed_over() -> None:
@@ -244,4 +244,4 @@ async def test_a_larger_body_is_for_the_methods_that_say_so() -> None:
                 await wire.stream.send_all(wire.session.data(number, b"1" * size))
                 await trio.testing.wait_all_tasks_blocked()
     assert [len(body) for body in collector.bodies] == [20_000]
-    assert collector.endings == [CONNECTION_LOST]
+    assert collector.endings == [CLOSED_TEXT]

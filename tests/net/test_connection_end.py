@@ -11,8 +11,8 @@ import trio
 import trio.testing
 
 from pub.errors import ProtocolError, RpcError, SlowPeer
-from pub.net.connection import CONNECTION_LOST, SEND_BUFFER, Connection, Method, RpcStream
-from pub.protocol.muxrpc import Kind, ReplyReceived, RequestReceived
+from pub.net.connection import SEND_BUFFER, Connection, Method, RpcStream
+from pub.protocol.muxrpc import CLOSED_TEXT, Kind, ReplyReceived, RequestReceived
 from pub.protocol.packets import BodyType, encode_packet
 from tests.net.ends import (
     BODY,
@@ -119,11 +119,11 @@ async def test_when_the_peer_hangs_up_everybody_is_told() -> None:
         pub.open_stream(("echo",), [], Kind.DUPLEX).receiver = collectors[2]
         await trio.testing.wait_all_tasks_blocked()
         await left.aclose()
-    assert [collector.endings for collector in collectors] == [[CONNECTION_LOST]] * 3
+    assert [collector.endings for collector in collectors] == [[CLOSED_TEXT]] * 3
     await ask()
     with pytest.raises(RpcError):
         pub.open_stream(("echo",), [], Kind.DUPLEX)
-    assert refusals == [CONNECTION_LOST] * 2, "the one in flight, and the one that came too late"
+    assert refusals == [CLOSED_TEXT] * 2, "the one in flight, and the one that came too late"
 
 
 async def test_a_dropped_peer_is_not_said_goodbye() -> None:
@@ -225,7 +225,7 @@ async def test_answers_of_every_type(body: bytes, body_type: BodyType, answer: o
 @pytest.mark.parametrize("body", [b"{", b"[" * 5000 + b"]" * 5000, b"\xff"])
 async def test_an_answer_that_is_no_json_is_the_peers_fault(body: bytes) -> None:
     async def ask(pub: Connection) -> None:
-        with pytest.raises(RpcError, match=CONNECTION_LOST):
+        with pytest.raises(RpcError, match=CLOSED_TEXT):
             await pub.call(("ask",), [])
 
     with pytest.RaisesGroup(ProtocolError, flatten_subgroups=True):
