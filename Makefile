@@ -1,6 +1,7 @@
 # make run      start a pub on this machine (HOST=, PORT= and DATA= say where)
 # make check    format, lint, types and the fast tests: under a minute, before every commit
-# make test     everything: check, the slow tests, and the real JavaScript clients (needs node and npm)
+# make test     everything: check, the slow tests, the real JavaScript clients (needs node and npm), and containers
+#               (needs root, podman, buildah, runc and mmdebstrap)
 # make format   let ruff format and mend what it can
 # make lock     choose new versions of all dependencies (needs uv)
 # make clean    remove everything that the targets above made, but no data
@@ -30,6 +31,9 @@ lint: $(VENV)/.dev
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
+	$(BIN)/hadolint Dockerfile tests/deploy/systemd.Dockerfile
+	$(BIN)/shellcheck .ci/run deploy/systemd/install.sh tests/deploy/base.sh
+	$(BIN)/check-jsonschema --quiet --builtin-schema vendor.compose-spec docker-compose.yml
 
 format: $(VENV)/.dev
 	$(BIN)/ruff format .
@@ -46,7 +50,7 @@ lock:
 	cd tests/interop/db2 && npm update --package-lock-only
 
 clean:
-	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis dist tests/interop/*/node_modules
+	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis dist .containers tests/interop/*/node_modules
 	find pub tests -name __pycache__ -prune -exec rm -rf {} +
 
 # The stamps make a second run instant. Every package comes with the hash that the lock file says.

@@ -64,6 +64,7 @@ from pub.protocol.refs import feed_id
 from pub.rpc.context import Pub
 from pub.rpc.invite import make_code
 from pub.service.doors import host_of, role_of
+from pub.service.health import Health
 from pub.service.identity import prepare
 from pub.service.outgoing import make_dialer
 from pub.service.wiring import World, build
@@ -155,6 +156,7 @@ async def open_pub(
         pub.is_ready = True
         running.host = host_of(pub, running.settings)
         pub.dialer = make_dialer(pub, running.settings, running.host)
+        pub.health = Health(pub, running.settings).report
         async with trio.open_nursery() as core:
             await core.start(pub.ingest.run)
             core.start_soon(pub.replication.run)

@@ -108,7 +108,7 @@ def test_a_file_elsewhere(tmp_path: Path) -> None:
         ("network: {prot: 1}", "network.prot is no setting of the pub; did you mean network.port?"),
         ("nam: x", "nam is no setting of the pub; did you mean name?"),
         ("handshake_seconds: 3", "did you mean limits.handshake_seconds?"),
-        ("port: 1", "did you mean network.port or address.port?"),
+        ("port: 1", "did you mean network.port or address.port or operations.port?"),
         ("zebra: 1", "zebra is no setting of the pub"),
         ("network: {host: {deep: 1}}", "network.host: {'deep': 1} is not allowed"),
         ("network: 8008", "network is a section"),

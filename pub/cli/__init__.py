@@ -16,7 +16,7 @@ from pub.cli.lifecycle import init, run
 from pub.cli.options import common
 from pub.cli.output import shown
 from pub.cli.peers import connect, forget, peers
-from pub.cli.reports import members, status, version, whoami
+from pub.cli.reports import health, members, status, version, whoami
 from pub.errors import OperatorError, RpcError
 
 
@@ -49,6 +49,7 @@ for command in (
     run,
     whoami,
     status,
+    health,
     invite,
     members,
     feeds,

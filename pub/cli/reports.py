@@ -1,4 +1,4 @@
-"""What a pub is and how it does: whoami, status, members, version."""
+"""What a pub is and how it does: whoami, status, health, members, version."""
 
 from typing import Any
 
@@ -7,7 +7,9 @@ import click
 from pub import __version__
 from pub.cli.asking import read
 from pub.cli.options import Place, common, pass_place
-from pub.cli.output import moment, print_json, print_table, span
+from pub.cli.output import moment, print_json, print_table, shown, span
+from pub.errors import OperatorError
+from pub.net.control import ask
 
 
 @click.command()
@@ -60,6 +62,23 @@ def _state(answer: dict[str, Any]) -> str:
         return "not running"
     state = f"{'ready' if answer['ready'] else 'starting'}, up {span(answer['uptime'])}"
     return f"{state}; publishing stopped: {answer['publishing']}" if answer["publishing"] else state
+
+
+@click.command()
+@common
+@pass_place
+def health(place: Place) -> None:
+    """Have the running pub check itself: exit code 0 if it is ready for its members, 1 if not."""
+    try:
+        answer = ask(place.settings().socket, ("health",), [])
+    except OperatorError as error:  # whatever its own exit code: container engines know 0 and 1
+        answer = {"ready": False, "checks": [{"name": "running", "passed": False, "reason": str(error)}]}
+    if place.as_json:
+        print_json(answer)
+    else:
+        failed = [f"{check['name']}: {check['reason']}" for check in answer["checks"] if not check["passed"]]
+        click.echo("\n".join(map(shown, failed)) or "ready")
+    click.get_current_context().exit(0 if answer["ready"] else 1)
 
 
 @click.command()

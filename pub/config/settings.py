@@ -148,6 +148,17 @@ class Limits:
 
 
 @dataclass(frozen=True, slots=True)
+class Operations:
+    """Metrics and health over HTTP, for whoever looks after the pub."""
+
+    host: str = setting(
+        HOST, "127.0.0.1", "Address that /metrics, /livez and /readyz are served on; empty means that they are not."
+    )
+    port: int = setting(PORT, 8018, "TCP port for them; 0 means any free one.")
+    disk_floor: int = setting(SIZE, "256MiB", "With less room on the disk of the data folder the pub is not ready.")
+
+
+@dataclass(frozen=True, slots=True)
 class Log:
     """How the pub speaks to its operator."""
 
@@ -173,6 +184,7 @@ class Settings:
     ingest: Ingest = field(default_factory=Ingest)
     invites: Invites = field(default_factory=Invites)
     limits: Limits = field(default_factory=Limits)
+    operations: Operations = field(default_factory=Operations)
     log: Log = field(default_factory=Log)
 
     @property
@@ -206,6 +218,7 @@ SECTIONS: dict[str, type[Any]] = {
     "ingest": Ingest,
     "invites": Invites,
     "limits": Limits,
+    "operations": Operations,
     "log": Log,
 }
 

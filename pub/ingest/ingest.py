@@ -24,7 +24,7 @@ from pub.errors import PublishingStopped, RpcError, StoreFull
 from pub.ingest.own_feed import FORKED, OwnFeed
 from pub.ingest.verify import Verifier
 from pub.metrics import Metrics
-from pub.protocol.classic import Chain, Message, create
+from pub.protocol.classic import MISMATCH, TOO_LONG, Chain, Message, create
 from pub.protocol.keys import KeyPair
 from pub.protocol.refs import feed_id
 from pub.store.env import MapFull, Store, Txn
@@ -46,6 +46,8 @@ class NotStored(StrEnum):
     GAP = "gap"
     FORK = "fork"
     INVALID_FIRST = "invalid_first"
+    BAD_SIGNATURE = "bad_signature"
+    TOO_LARGE = "too_large"
     INVALID = "invalid"
     BUG = "bug"
     DISK_FULL = "disk_full"
@@ -132,6 +134,7 @@ class Ingest:
         self._jobs: deque[_Job] = deque()
         self.last_received = 0.0
         """Receive time of the message taken in last (ms): for a job, that of its own message."""
+        self._began: float | None = None  # when the transaction under way began
         self._stopped: str | None = None  # asked in the event loop just before each transaction
         self._feeder_bell = trio.Event()
         self._writer_bell = trio.Event()
@@ -198,6 +201,21 @@ class Ingest:
         appender.append(message, self._next_received())
         return message
 
+    @property
+    def queued_messages(self) -> int:
+        """How many messages wait to be verified or written."""
+        return len(self._items) + sum(len(chunk.items) for chunk in self._chunks)
+
+    @property
+    def held_bytes(self) -> int:
+        """How many bytes of ``max_bytes`` are taken."""
+        return self._held_bytes
+
+    @property
+    def commit_age(self) -> float:
+        """Seconds that the transaction under way has taken so far; 0: none is."""
+        return 0.0 if self._began is None else trio.current_time() - self._began
+
     async def run(self, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
         """Take in and write until ``stop`` has been called and everything handed in is on disk."""
         async with trio.open_nursery() as nursery:
@@ -259,14 +277,25 @@ class Ingest:
 
     async def _write_batch(self, chunks: list[_Chunk], jobs: list[_Job]) -> None:
         self._stopped = self.publishing_stopped()
+        self._began = trio.current_time()
         try:
             outcome = await trio.to_thread.run_sync(self._commit, chunks, jobs, limiter=self._writer_thread)
         except StoreFull as full:
+            self._metrics.commit_errors.labels("disk_full").inc()
             outcome = _refuse_all(chunks, jobs, str(full))
+        self._count_commit(chunks, jobs)
         self._apply(outcome)
         self._release(chunks)
         for job in jobs:
             job.done.set()
+
+    def _count_commit(self, chunks: list[_Chunk], jobs: list[_Job]) -> None:
+        metrics = self._metrics
+        metrics.commit_seconds.observe(self.commit_age)
+        metrics.commit_messages.observe(sum(len(chunk.items) for chunk in chunks))
+        if broken := sum(job.is_broken for job in jobs):
+            metrics.commit_errors.labels("job").inc(broken)
+        self._began = None
 
     def _commit(self, chunks: list[_Chunk], jobs: list[_Job]) -> _Outcome:
         """One transaction (in the writer's thread); without the jobs that turn out to be broken."""
@@ -286,7 +315,7 @@ class Ingest:
                     not_stored.append((item, NotStored.BUG, "this pub failed to examine it"))
                     continue
                 if isinstance(verdict, str):
-                    not_stored.append((item, NotStored.INVALID, verdict))
+                    not_stored.append((item, _fault(verdict), verdict))
                     continue
                 chain = appender.append(verdict, self._next_received())
                 if chain is Chain.NEXT:
@@ -346,6 +375,13 @@ class Ingest:
 class _BrokenJob(Exception):
     def __init__(self, job: _Job) -> None:
         self.job = job
+
+
+def _fault(refusal: str) -> NotStored:
+    """What a verifier's sentence is counted as."""
+    if refusal.endswith(MISMATCH):
+        return NotStored.BAD_SIGNATURE
+    return NotStored.TOO_LARGE if refusal.endswith(TOO_LONG) else NotStored.INVALID
 
 
 def _refuse_all(chunks: list[_Chunk], jobs: list[_Job], reason: str) -> _Outcome:

@@ -11,6 +11,7 @@ costs a cursor, and only its own sender waits.
 
 from collections import deque
 from collections.abc import Awaitable, Callable
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -18,6 +19,7 @@ import msgspec
 import trio
 
 from pub.errors import ProtocolError, RpcError, SlowPeer
+from pub.metrics import Metrics, Tally
 from pub.net.roles import Peer
 from pub.protocol.canonical import parse
 from pub.protocol.muxrpc import (
@@ -122,7 +124,9 @@ class Connection:
         methods: Methods,
         is_allowed: Callable[[Peer, tuple[str, ...]], bool],
         max_outbound: int,
+        metrics: Metrics | None = None,
     ) -> None:
+        """``metrics``: where to count; a connection without is not counted."""
         self.peer = peer
         self.session = Session()
         self.opened = self.last_received = trio.current_time()
@@ -130,6 +134,8 @@ class Connection:
         self._methods = methods
         self._is_allowed = is_allowed
         self._max_outbound = max_outbound
+        self._metrics = metrics
+        self._tally = metrics.tally if metrics is not None else Tally()
         self._streams: dict[int, RpcStream] = {}
         self._calls: dict[int, Callable[[Any], None]] = {}
         self._outbox = bytearray()
@@ -157,6 +163,11 @@ class Connection:
     def age(self) -> float:
         """Seconds since the handshake."""
         return trio.current_time() - self.opened
+
+    @property
+    def stream_count(self) -> int:
+        """How many streams are open, whichever side asked for them."""
+        return len(self._streams)
 
     def close(self) -> None:
         """Say goodbye once everything queued is out; ``run`` then returns."""
@@ -254,6 +265,7 @@ class Connection:
     async def _send_buffer(self, data: bytes | bytearray) -> None:
         try:
             await self._stream.send_all(data)
+            self._tally.sent_bytes += len(data)
         except trio.BrokenResourceError:
             if not self._is_closing:  # else the peer did not wait for our goodbye
                 raise
@@ -276,6 +288,7 @@ class Connection:
     async def _receive(self) -> None:
         while data := await self._stream.receive_some():
             self.last_received = trio.current_time()
+            self._tally.received_bytes += len(data)
             self.session.receive_data(bytes(data))
             is_over = not await self._handle_events()
             self.queue(self.session.data_to_send())
@@ -329,40 +342,48 @@ class Connection:
     def _answer_request(self, request: RequestReceived) -> None:
         method = self._methods.get(request.name)
         if not self._is_allowed(self.peer, request.name):
-            self._refuse(request, method_not_allowed(request.name))
+            self._turn_away(request, method_not_allowed(request.name), "forbidden")
         elif method is None or method.kind is not request.kind:
-            self._refuse(request, no_such_method(request.kind, request.name))
+            self._turn_away(request, no_such_method(request.kind, request.name), "unknown")
         elif method.type == "async" and self._nursery is not None:
-            self._nursery.start_soon(self._answer_async, request.number, method.handler, request.args)
+            self._nursery.start_soon(self._answer_async, request, method.handler)
         elif method.type == "sync":
-            self._answer_sync(request.number, method.handler, request.args)
+            self._answer_sync(request, method.handler)
         else:
             self.session.set_body_limit(request.number, method.body_limit)
             self._open_requested(request, method.handler)
 
-    def _refuse(self, request: RequestReceived, error: RpcError) -> None:
+    def _turn_away(self, request: RequestReceived, error: RpcError, result: str) -> None:
+        if self._metrics is not None:
+            self._metrics.turned_away(request.name, result)
         self.queue(self.session.fail(request.number, error))
 
-    def _answer_sync(self, number: int, handler: Callable[..., Any], args: list[Any]) -> None:
-        try:
-            answer = handler(self, args)
-        except RpcError as error:
-            self.queue(self.session.fail(number, error))
-        else:
-            self.queue(self.session.reply(number, msgspec.json.encode(answer)))
+    def _counted(self, request: RequestReceived) -> AbstractContextManager[None]:
+        return nullcontext() if self._metrics is None else self._metrics.answering(request.name)
 
-    async def _answer_async(self, number: int, handler: Callable[..., Awaitable[Any]], args: list[Any]) -> None:
+    def _answer_sync(self, request: RequestReceived, handler: Callable[..., Any]) -> None:
         try:
-            answer = await handler(self, args)
+            with self._counted(request):
+                answer = handler(self, request.args)
         except RpcError as error:
-            self.queue(self.session.fail(number, error))
+            self.queue(self.session.fail(request.number, error))
         else:
-            self.queue(self.session.reply(number, msgspec.json.encode(answer)))
+            self.queue(self.session.reply(request.number, msgspec.json.encode(answer)))
+
+    async def _answer_async(self, request: RequestReceived, handler: Callable[..., Awaitable[Any]]) -> None:
+        try:
+            with self._counted(request):
+                answer = await handler(self, request.args)
+        except RpcError as error:
+            self.queue(self.session.fail(request.number, error))
+        else:
+            self.queue(self.session.reply(request.number, msgspec.json.encode(answer)))
 
     def _open_requested(self, request: RequestReceived, handler: Callable[..., Any]) -> None:
         stream = self._new_stream(request.number)
         try:
-            handler(stream, request.args)
+            with self._counted(request):
+                handler(stream, request.args)
         except RpcError as error:
             self._end_stream(stream, None)
             stream.end(error)

@@ -217,7 +217,7 @@ async def _shake_hands(host: Host, transport: trio.abc.Stream) -> tuple[SecretSt
         role = host.role_of(key)
         return role is not None
 
-    handshakes = host.metrics.handshakes
+    handshakes, began = host.metrics.handshakes, trio.current_time()
     try:
         with trio.fail_after(host.lobby.limits.handshake_seconds):
             stream = await accept_handshake(
@@ -230,7 +230,8 @@ async def _shake_hands(host: Host, transport: trio.abc.Stream) -> tuple[SecretSt
         handshakes.labels("blocked" if role is None else "failed").inc()
     else:
         if role is not None:
-            handshakes.labels("accepted").inc()
+            handshakes.labels("own" if role is Role.CONTROL else "accepted").inc()
+            host.metrics.handshake_seconds.observe(trio.current_time() - began)
             return stream, role
     return None
 
@@ -241,6 +242,7 @@ async def serve_connection(host: Host, stream: trio.abc.Stream, peer: Peer) -> N
     Of two connections with one peer, one dialled by each side, the loser is closed with a goodbye.
     """
     lobby, metrics = host.lobby, host.metrics
+    connected = metrics.connections.labels("outgoing" if peer.is_outgoing else "incoming", peer.role.value)
     if lobby.is_crowded_by(peer):
         metrics.limit_hits.labels("connections_per_identity").inc()
         return
@@ -250,10 +252,11 @@ async def serve_connection(host: Host, stream: trio.abc.Stream, peer: Peer) -> N
         methods=host.methods,
         is_allowed=host.is_allowed,
         max_outbound=MAX_CONTROL_OUTBOUND if peer.role is Role.CONTROL else lobby.limits.outbound_bytes_per_peer,
+        metrics=metrics,
     )
     lobby.connections.add(connection)
     lobby.identities[peer.key] += 1
-    metrics.connections.inc()
+    connected.inc()
     try:
         losers = lobby.settle(connection, host.keys.public)
         for loser in losers:
@@ -263,7 +266,7 @@ async def serve_connection(host: Host, stream: trio.abc.Stream, peer: Peer) -> N
         await connection.run()
         metrics.disconnects.labels("goodbye").inc()
     finally:
-        metrics.connections.dec()
+        connected.dec()
         lobby.connections.discard(connection)
         lobby.identities -= Counter((peer.key,))
         for limit, count in connection.session.limit_hits.items():

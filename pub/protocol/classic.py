@@ -30,6 +30,8 @@ from pub.protocol.refs import feed_key, message_digest, message_id
 
 MAX_UNITS = 8192  # UTF-16 units of the indented text, signature included: the limit of the format
 MAX_WIRE_BYTES = 6 * MAX_UNITS  # every unit spelled \uXXXX: what is longer carries padding, which costs us time to read
+TOO_LONG = "longer than a message may be"  # the end of these refusals, by which they are counted
+MISMATCH = "the signature does not match"
 MAX_SEQUENCE = 2**31 - 1  # the reference implementation truncates to 32 bits
 MIN_TYPE_UNITS = 3
 MAX_TYPE_UNITS = 52
@@ -143,7 +145,7 @@ def create(
 
 def _normalise(raw: bytes) -> canonical.Canonical:
     if len(raw) > MAX_WIRE_BYTES:
-        raise InvalidMessage(f"a message of {len(raw)} bytes")
+        raise InvalidMessage(f"{len(raw)} bytes, {TOO_LONG}")
     try:
         return canonical.normalise(raw)
     except InvalidJson as error:
@@ -156,7 +158,7 @@ def _examine(form: canonical.Canonical, fields: Any, hmac_key: bytes | None) -> 
     author = feed_key(fields["author"])
     hashed = canonical.low_bytes(form.indented)
     if len(hashed) > MAX_UNITS:
-        raise InvalidMessage(f"{len(hashed)} units long, not at most {MAX_UNITS}")
+        raise InvalidMessage(f"{len(hashed)} units, {TOO_LONG}")
     if fields["hash"] != "sha256":
         raise InvalidMessage("the hash is not sha256")
     sequence, content = fields["sequence"], fields["content"]
@@ -205,7 +207,7 @@ def _check_signature(indented: bytes, text: object, author: bytes, hmac_key: byt
         raise InvalidMessage("the signature is not the base64 of 64 bytes")
     # The signature is the last field: without it, the rest of the text is what printing the other six gives.
     if not verify(author, signature, _signed(indented[:-_TAIL] + b"\n}", hmac_key)):
-        raise InvalidMessage("the signature does not match")
+        raise InvalidMessage(MISMATCH)
 
 
 def _signed(indented: bytes, hmac_key: bytes | None) -> bytes:

@@ -5,9 +5,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from pub.graph import Graph, Hops
 from pub.ingest.ingest import Ingest
@@ -57,7 +57,14 @@ class Pub:
     address: Address | None = None
     """Where members reach us, as it stands in invite codes; ``None``: the operator has not said."""
     is_ready: bool = False
+    is_draining: bool = False
+    """The doors are closed: peers get their goodbye, what was handed in is written."""
+    listening: int | None = None
+    """The port that peers come in by, while it is open."""
+    verifier_pids: Sequence[int] = ()
     methods: Methods = field(default_factory=dict)
+    health: Callable[[], Awaitable[dict[str, Any]]] = field(init=False)
+    """All checks, as ``health`` answers."""
     replication: Replication = field(init=False)
     hops: Hops[int] = field(init=False)
     """How far every known feed is from us; says which are replicated."""

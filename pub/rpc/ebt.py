@@ -26,6 +26,7 @@ from pub.protocol.replicator import Replicator
 from pub.rpc.arguments import options
 from pub.rpc.context import Pub
 from pub.rpc.incoming import Incoming
+from pub.rpc.resends import Resends
 from pub.store.log import Appender, Changes
 
 log = structlog.get_logger()
@@ -51,6 +52,7 @@ class Replication:
     def __init__(self, pub: Pub) -> None:
         self._pub = pub
         self.replicator = Replicator(pub.log.keys, pub.log.numbers, pub.log.heads)
+        self.resends = Resends(pub.metrics)
         self._open: dict[bytes, EbtStream] = {}
         self._streams: dict[ReplicatorSession, RpcStream] = {}
         self._unsaved: dict[bytes, bytes] = {}
@@ -65,6 +67,7 @@ class Replication:
         self._set_edges(changes.edges)
         for feed in changes.heads:
             self.replicator.appended(feed)
+        self.resends.committed(changes, self.replicator.interested)
         self.wake()
 
     def _set_edges(self, edges: list[tuple[int, int, int]]) -> None:
@@ -165,6 +168,11 @@ class Replication:
         stream.wake()
         self.wake()
 
+    @property
+    def count(self) -> int:
+        """How many sessions are open."""
+        return len(self._open)
+
     def is_spoken_by(self, key: bytes) -> bool:
         """Is there a session with this peer that it has opened or answered?"""
         ebt = self._open.get(key)
@@ -232,9 +240,10 @@ class EbtStream:
         while budget > 0 and (due := self.session.next_slice()) is not None:
             messages = log_page(due.feed, due.after, budget)
             self.session.sent(due.feed, due.after + len(messages))
+            self._pub.replication.resends.sent(due.feed, due.after, len(messages))
             page += messages
             budget -= sum(map(len, messages))
-        self._pub.metrics.sent.inc(len(page))
+        self._pub.metrics.tally.sent_messages += len(page)
         return page
 
     def _receive_notes(self, notes: dict[str, int]) -> None:

@@ -130,7 +130,7 @@ class History:
         else:
             page = [self._shape(record) for record in log.records(self._feed, self._after, budget)[:count]]
         self._after += len(page)
-        self._pub.metrics.sent.inc(len(page))
+        self._pub.metrics.tally.sent_messages += len(page)
         return page
 
 

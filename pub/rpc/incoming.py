@@ -68,9 +68,15 @@ class Incoming:
             self._raws.append(body)
             self._places.append((feed, frame.sequence))
         else:
-            self._pub.metrics.received.labels(expectation.name.lower()).inc()
+            self._count(feed, expectation)
             if feed is not None and expectation is Expectation.GAP and self._missed is not None:
                 self._missed(feed)
+
+    def _count(self, feed: int | None, expectation: Expectation) -> None:
+        pub, result = self._pub, expectation.name.lower()
+        if expectation is Expectation.NOT_WANTED and feed is not None and pub.graph.is_blocking(pub.own, feed):
+            result = "blocked"
+        pub.metrics.received.labels(result).inc()
 
     async def hand_in(self) -> None:
         """Submit what was taken; waits while ingest is full, which holds the peer back."""

@@ -41,6 +41,11 @@ def status(pub: Pub, _caller: Connection, _args: list[Any]) -> dict[str, Any]:
     }
 
 
+async def health(pub: Pub, _caller: Connection, _args: list[Any]) -> dict[str, Any]:
+    """Is the pub well? ``{"ready": true, "checks": [{"name", "passed", "reason"}]}``, as ``/readyz`` of operations."""
+    return await pub.health()
+
+
 def list_members(pub: Pub, _caller: Connection, _args: list[Any]) -> list[dict[str, Any]]:
     """Everyone who has joined: id, when (ms) and by which invite."""
     with pub.store.read() as txn:
@@ -61,5 +66,6 @@ METHODS: Methods = {
     ("whoami",): Method("sync", whoami),
     ("getAddress",): Method("async", get_address),
     ("status",): Method("sync", status),
+    ("health",): Method("async", health),
     ("members",): Method("sync", list_members),
 }

@@ -4,7 +4,8 @@ trio.run
 ├ signals               from the first moment to the last: SIGTERM and SIGINT set the event that ``run`` waits for
 └ core nursery            an exception here ends the process: crash-only, the supervisor restarts it
   ├ ingest                stops last, after draining
-  ├ replication, volleys, discovery, housekeeping
+  ├ operations            metrics and health over HTTP: open before the doors and after them
+  ├ replication, volleys, discovery, housekeeping, signs of life for systemd
   └ peers nursery         children never raise; on stop they get a goodbye and ``grace_seconds``
     ├ run_peer × N
     └ doors nursery       stops first: TCP and unix listeners, dialer
@@ -24,8 +25,11 @@ from pub.ingest.ingest import Ingest
 from pub.logs import configure
 from pub.rpc.context import Pub
 from pub.service.doors import host_of, listen_control, listen_tcp
+from pub.service.health import Health
 from pub.service.identity import prepare
+from pub.service.operations import serve_operations
 from pub.service.outgoing import Discovery, make_dialer
+from pub.service.supervisor import keep_watchdog_quiet, notify
 from pub.service.upkeep import Started, greet_operator, keep_house
 from pub.service.wiring import World, build
 from pub.store.env import Store
@@ -104,6 +108,8 @@ async def _serve(
     pub: Pub, settings: Settings, announce: Callable[[Started], None], wait_for_stop: Callable[[], Awaitable[None]]
 ) -> None:
     host = host_of(pub, settings)
+    health = Health(pub, settings)
+    pub.health = health.report
     pub.dialer = make_dialer(pub, settings, host)
     discovery = Discovery(pub)
     pub.ingest.watchers.append(discovery.watch)
@@ -114,14 +120,19 @@ async def _serve(
         core.start_soon(pub.volleys.run)
         core.start_soon(discovery.run)
         core.start_soon(keep_house, pub, settings)
+        await core.start(serve_operations, pub, settings, health)
         async with trio.open_nursery() as peers:
             async with trio.open_nursery() as doors:
-                port = await doors.start(listen_tcp, host, settings, peers)
+                pub.listening = port = await doors.start(listen_tcp, host, settings, peers)
                 doors.start_soon(pub.dialer.run, peers)
                 await doors.start(listen_control, host, settings, peers)
                 await greet_operator(pub, settings, port, announce)
+                core.start_soon(health.run)
+                core.start_soon(keep_watchdog_quiet)
+                notify("READY=1")
                 await wait_for_stop()
-                pub.is_ready = False
+                notify("STOPPING=1")
+                pub.is_ready, pub.is_draining, pub.listening = False, True, None
                 doors.cancel_scope.cancel()
             for connection in list(pub.lobby.connections):
                 connection.close()

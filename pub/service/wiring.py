@@ -13,7 +13,7 @@ from pub.errors import StoreError
 from pub.graph import Graph, Hops
 from pub.ingest.ingest import Ingest
 from pub.ingest.own_feed import OwnFeed
-from pub.ingest.verify import Verifier, open_verifiers
+from pub.ingest.verify import Verifier, VerifierPool, open_verifiers
 from pub.metrics import Metrics
 from pub.net.connection import Method, Methods
 from pub.net.peer import Lobby, PeerLimits
@@ -88,6 +88,7 @@ def build(settings: Settings, keys: KeyPair, store: Store, verifier: Verifier, w
         wall_clock=world.wall_clock,
         random_bytes=world.random_bytes,
         started=world.wall_clock(),
+        verifier_pids=verifier.pids if isinstance(verifier, VerifierPool) else (),
     )
     pub.own = _intern_own(pub)
     pub.hops = Hops(graph, pub.own, settings.replication.hops)

@@ -18,7 +18,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from types import TracebackType
-from typing import Self, TypeAlias, TypeVar
+from typing import NamedTuple, Self, TypeAlias, TypeVar
 
 import lmdb
 
@@ -33,6 +33,7 @@ ENGINE = "0.9"
 SCHEMA = 1  # the layout of the sub-databases; another number is another layout
 
 INITIAL_MAP = 16 << 20  # bytes of address space, not of disk: the file grows with what is in it
+META_PAGES = 2  # of the format: the two roots that take turns
 PROBE = 64 << 10  # bytes the disk must still have; a write that fitted in part has just taken the last ones
 
 _FULL = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
@@ -46,6 +47,21 @@ MapFull = lmdb.MapFullError  # what a job sees of a full map: it must let it pas
 Txn: TypeAlias = "lmdb.Transaction[bytes]"
 Database: TypeAlias = lmdb._Database
 T = TypeVar("T")
+
+
+class Usage(NamedTuple):
+    """How the store's file is filled: pages of ``page_size`` bytes."""
+
+    page_size: int
+    pages: int
+    """In the file, up to the last one in use."""
+    used: int
+    map_size: int
+
+    @property
+    def free(self) -> int:
+        """Pages that wait to be used again (and the few that list them)."""
+        return self.pages - self.used
 
 
 class Store:
@@ -141,6 +157,19 @@ class Store:
         reads slice by slice. Reads may be nested; each has its own snapshot.
         """
         return Read(self._env, self._gate)
+
+    def usage(self) -> Usage:
+        """How full the file is."""
+        databases = [getattr(self, name) for name, kind in Store.__annotations__.items() if kind == "Database"]
+        with self.read() as txn:
+            stats = [self._env.stat(), *map(txn.stat, databases)]
+            info = self._env.info()
+        used = sum(each["branch_pages"] + each["leaf_pages"] + each["overflow_pages"] for each in stats)
+        return Usage(stats[0]["psize"], info["last_pgno"] + 1, used + META_PAGES, info["map_size"])
+
+    def oldest_read(self) -> float:
+        """Seconds that the oldest open read has lasted; 0: none is open."""
+        return self._gate.oldest()
 
     def write(self, job: Callable[[Txn], T]) -> T:
         """Run ``job`` in one write transaction and commit it to disk. Its result is returned after the commit.

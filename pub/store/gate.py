@@ -9,19 +9,21 @@ The lock is held for a few instructions only, and by growth while it moves the m
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 
 
 class Gate:
-    """Who is reading: thread id → how many reads it has open. Closed while the map moves."""
+    """Who is reading: thread id → how many reads it has open, and since when. Closed while the map moves."""
 
-    __slots__ = ("_changed", "_closed", "_lock", "_reading")
+    __slots__ = ("_changed", "_closed", "_lock", "_reading", "_since")
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._changed = threading.Condition(self._lock)
         self._reading: dict[int, int] = {}
+        self._since: dict[int, float] = {}
         self._closed = False
 
     def enter(self) -> None:
@@ -31,6 +33,8 @@ class Gate:
             while self._closed and not depth:
                 self._changed.wait()
             self._reading[thread] = depth + 1
+            if not depth:
+                self._since[thread] = time.monotonic()
 
     def leave(self) -> None:
         thread = threading.get_ident()
@@ -38,8 +42,15 @@ class Gate:
             depth = self._reading.pop(thread)
             if depth > 1:
                 self._reading[thread] = depth - 1
-            elif self._closed:
+                return
+            del self._since[thread]
+            if self._closed:
                 self._changed.notify_all()
+
+    def oldest(self) -> float:
+        """Seconds that the oldest read has been open; 0: nobody reads."""
+        with self._lock:
+            return max(time.monotonic() - min(self._since.values()), 0.0) if self._since else 0.0
 
     def is_reading(self) -> bool:
         """Has the calling thread a read open?"""

@@ -1,5 +1,6 @@
 """Commands while no pub runs: what only reads works, what changes says what it needs."""
 
+import json
 from pathlib import Path
 
 import pytest
@@ -81,6 +82,19 @@ def test_where_there_is_no_pub_a_sentence_says_so(ssb_pub: CommandLine, data: Pa
     result = ssb_pub(command)
     assert result.exit_code == 1
     assert result.stderr == f"Error: there is no pub in {data}: make one with `ssb-pub init`\n"
+
+
+def test_a_pub_that_is_down_is_not_healthy(ssb_pub: CommandLine, stored: None) -> None:
+    result = ssb_pub("health")
+    assert result.exit_code == 1
+    assert result.stdout.startswith("running: the pub is not running")
+
+
+def test_nor_is_one_whose_settings_are_wrong(ssb_pub: CommandLine, data: Path) -> None:
+    (data / "config.yaml").write_text("nonsense: 1")
+    result = ssb_pub("health", "--json")
+    assert result.exit_code == 1
+    assert not json.loads(result.stdout)["ready"]
 
 
 def test_a_secret_file_that_is_none_is_not_shown(ssb_pub: CommandLine, data: Path) -> None:

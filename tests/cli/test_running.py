@@ -69,6 +69,22 @@ def test_status_says_that_publishing_is_stopped(ssb_pub: CommandLine, data: Path
         assert "publishing stopped: our feed is longer elsewhere" in ssb_pub("status").stdout
 
 
+def test_health_of_a_pub_that_is_well(ssb_pub: CommandLine, data: Path) -> None:
+    well = {"ready": True, "checks": [{"name": "disk", "passed": True, "reason": None}]}
+    with running_pub(data / "socket", {("health",): lambda: well}):
+        result = ssb_pub("health")
+        assert (result.exit_code, result.stdout) == (0, "ready\n")
+        assert ssb_pub.json("health") == well
+
+
+def test_health_of_a_pub_that_is_not(ssb_pub: CommandLine, data: Path) -> None:
+    checks = [{"name": "store", "passed": True, "reason": None}, {"name": "disk", "passed": False, "reason": "full"}]
+    with running_pub(data / "socket", {("health",): lambda: {"ready": False, "checks": checks}}):
+        result = ssb_pub("health")
+        assert (result.exit_code, result.stdout) == (1, "disk: full\n")
+        assert ssb_pub("health", "--json").exit_code == 1
+
+
 def test_create_prints_the_code_alone_on_stdout(ssb_pub: CommandLine, data: Path) -> None:
     made = {"code": CODE, "id": GUEST, "uses": 1, "expires": None, "note": None}
     with running_pub(data / "socket", {("invite", "create"): lambda _request: made}) as calls:

@@ -8,7 +8,7 @@ import trio.testing
 
 from pub.errors import RpcError, StoreFull
 from pub.ingest.ingest import NotStored
-from pub.protocol.classic import Head, Message, create
+from pub.protocol.classic import MAX_UNITS, MAX_WIRE_BYTES, Head, Message, create
 from pub.protocol.contacts import FOLLOW
 from pub.store.env import Store
 from pub.store.log import Appender, Changes, Log
@@ -68,19 +68,23 @@ async def test_whoever_hands_in_what_is_not_stored_is_told_why(make_desk: MakeDe
     alice.write_many(4)
     fork = alice.write_instead(2, "the other branch").write()
     headless = create(carol.keys, Head(0, bytes(32), None), {"type": "post"}, NOW)
+    hello = bob.write().encoded
+    long = hello.ljust(MAX_WIRE_BYTES + 1), hello.replace(b"hello", b"x" * MAX_UNITS)
     async with desk.running(), desk.one_transaction():
         await desk.submit(alice.messages[:2], ALICE)
         await desk.submit([alice.messages[1], alice.messages[3]], ALICE)
         await desk.submit([headless], CAROL)
-        await desk.submit([bob.write().encoded.replace(b"hello", b"hullo"), b"{}", bob.messages[0]], BOB)
+        await desk.submit([hello.replace(b"hello", b"hullo"), b"{}", *long, bob.messages[0]], BOB)
         await desk.submit([fork], ALICE)
         await desk.submit([alice.messages[2]], ALICE)
     assert [refusal[:3] for refusal in desk.refused] == [
         (ALICE, 2, NotStored.DUPLICATE),
         (ALICE, 4, NotStored.GAP),
         (CAROL, 1, NotStored.INVALID_FIRST),
+        (BOB, 0, NotStored.BAD_SIGNATURE),
         (BOB, 0, NotStored.INVALID),
-        (BOB, 0, NotStored.INVALID),
+        (BOB, 0, NotStored.TOO_LARGE),
+        (BOB, 0, NotStored.TOO_LARGE),
         (ALICE, 3, NotStored.FORK),
     ]
     assert desk.refused[3][3] == f"{bob.keys.id} seq 1: the signature does not match"
@@ -94,7 +98,9 @@ async def test_whoever_hands_in_what_is_not_stored_is_told_why(make_desk: MakeDe
         "gap": 1,
         "fork": 1,
         "invalid_first": 1,
-        "invalid": 2,
+        "bad_signature": 1,
+        "too_large": 2,
+        "invalid": 1,
         "disk_full": 0,
         "bug": 0,
     }

@@ -157,8 +157,9 @@ async def open_pub(folder: Path, host: str = "127.0.0.1", **settings: Any) -> As
 
 
 def _environment() -> dict[str, str]:
-    """Ours without settings of the person who runs the tests."""
-    return {name: value for name, value in os.environ.items() if not name.startswith("PUB_")}
+    """Ours without settings of the person who runs the tests; several pubs run at once."""
+    ours = {name: value for name, value in os.environ.items() if not name.startswith("PUB_")}
+    return ours | {"PUB_OPERATIONS_PORT": "0"}
 
 
 async def _start(command: list[str], announced: Any, log: Any, task_status: trio.TaskStatus[trio.Process]) -> None:

@@ -185,7 +185,7 @@ async def test_a_forged_message_costs_that_feed_with_that_peer(tmp_path: Path) -
         await eventually(lambda: len(pub.feed(bob.keys.public)) == 2, pub)
         assert [frame for frame in session.arrived() if alice.keys.id in frame] == []  # said once
         assert pub.feed(alice.keys.public) == [genuine.encoded]
-        assert pub.value("messages_received_total", result="invalid") == 1
+        assert pub.value("messages_received_total", result="bad_signature") == 1
         assert not mallory.gone.is_set()
         async with connect(pub, alice.keys) as line:  # from the author herself it is welcome
             hers = await replicate(line)
@@ -227,7 +227,7 @@ async def test_a_refusal_that_comes_late_hits_nobody_else(tmp_path: Path) -> Non
             await pub.settle()
             verifier.opened.set()
             await pub.settle()
-            assert pub.value("messages_received_total", result="invalid") == 1
+            assert pub.value("messages_received_total", result="bad_signature") == 1
             await pub.take_in(alice.messages)
             assert (await session.next_message())["sequence"] == 1
 

@@ -49,7 +49,7 @@ async def test_a_forged_message_and_all_behind_it_is_one_refusal(tmp_path: Path)
         await pub.settle()
         assert taker.heard == ["refused"]
         assert pub.feed(alice.keys.public) == raws[:1]
-        assert [pub.value("messages_received_total", result=result) for result in ("invalid", "gap")] == [1, 3]
+        assert [pub.value("messages_received_total", result=result) for result in ("bad_signature", "gap")] == [1, 3]
 
 
 async def test_who_has_gone_hears_nothing(tmp_path: Path) -> None:

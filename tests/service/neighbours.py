@@ -97,9 +97,8 @@ class Town:
         """A pub whose life is this block; ``flags`` are settings with __ for the dot."""
         folder = self._folder / name
         given = {key.replace("__", "."): value for key, value in flags.items()}
-        settings = load(
-            environ={}, data=folder, flags={"network.host": HOST, "network.port": self.port_of(name)} | given
-        )
+        here = {"network.host": HOST, "network.port": self.port_of(name), "operations.host": ""}
+        settings = load(environ={}, data=folder, flags=here | given)
         self._lives += 1
         world = World(random_bytes=random.Random(f"{name} {self._lives}").randbytes, open_verifiers=verify_inline)
         is_up, stop = trio.Event(), trio.Event()

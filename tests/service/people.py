@@ -32,7 +32,7 @@ from pub.store.log import Log
 
 PATIENCE = 10  # seconds until something that hangs fails the test
 NOON = 1_700_000_000_000.0  # ms since the epoch
-LOOPBACK = {"network.host": "127.0.0.1", "network.port": 0}
+LOOPBACK = {"network.host": "127.0.0.1", "network.port": 0, "operations.host": ""}
 
 
 def settings_of(folder: Path, flags: dict[str, Any] | None = None) -> Settings:

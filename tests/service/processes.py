@@ -90,8 +90,9 @@ def answer_of(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]
 
 
 def environment() -> dict[str, str]:
-    """Ours without settings of the person who runs the tests."""
-    return {name: value for name, value in os.environ.items() if not name.startswith("PUB_")}
+    """Ours without settings of the person who runs the tests; several pubs can run at once."""
+    ours = {name: value for name, value in os.environ.items() if not name.startswith("PUB_")}
+    return ours | {"PUB_OPERATIONS_PORT": "0"}
 
 
 def is_alive(pid: int) -> bool:

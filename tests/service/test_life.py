@@ -203,7 +203,7 @@ def test_one_pub_in_one_folder_and_on_one_port(tmp_path: Path) -> None:
         port = str(pub.port)
         other = answer_of(tmp_path / "other", "run", "--host", "127.0.0.1", "--port", port)
         assert (other.returncode, other.stdout) == (78, "")
-        assert other.stderr == f"Error: cannot listen on 127.0.0.1 port {port}: Address already in use\n"
+        assert other.stderr.splitlines()[-1] == f"Error: cannot listen on 127.0.0.1 port {port}: Address already in use"
         assert pub.ask("status")["ready"] is True  # none of this hurt the first
         assert pub.end() == 0
 

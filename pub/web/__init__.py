@@ -1,0 +1,1 @@
+"""The HTTP side: ``server`` takes connections, ``operations`` answers those who look after the pub."""
