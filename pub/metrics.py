@@ -11,8 +11,8 @@ from prometheus_client import CollectorRegistry, Counter, Gauge
 
 HANDSHAKES = ("accepted", "failed", "timeout", "blocked", "crowded")
 RECEIVED = ("stored", "duplicate", "gap", "fork", "invalid_first", "invalid", "bug", "disk_full", "not_wanted")
-REDEMPTIONS = ("accepted", "already_following", "bad_feed", "spent", "expired", "revoked", "stopped")
-DISCONNECTS = ("goodbye", "hangup", "protocol", "idle", "blocked", "slow", "bug")
+REDEMPTIONS = ("accepted", "already_following", "bad_feed", "spent", "expired", "revoked", "stopped", "disk_full")
+DISCONNECTS = ("goodbye", "hangup", "protocol", "idle", "blocked", "slow", "heavy", "bug")
 DIALS = ("connected", "unreachable", "timeout", "handshake")
 LIMITS = (
     "unauthenticated",
@@ -24,6 +24,7 @@ LIMITS = (
     "open_requests",
     "request_body",
     "outbound_bytes",
+    "held_bytes",
     "ingest_bytes",
     "unknown_wants",
     "history_streams",
@@ -44,6 +45,7 @@ class Metrics:
         self.sent = self._counter("messages_sent", "Messages sent to peers.")
         self.published = self._counter("messages_published", "Messages of the pub's own feed.")
         self.forks = self._counter("forks", "Feeds found to have two continuations.")
+        self.full_disks = self._counter("full_disks", "How often the disk turned out to be full.")
         self.redemptions = self._counter("invite_redemptions", "Calls of invite.use by result.", "result", REDEMPTIONS)
         self.disconnects = self._counter("disconnects", "Connections ended, by reason.", "reason", DISCONNECTS)
         self.dials = self._counter("dials", "Peers dialled, by result.", "result", DIALS)

@@ -4,12 +4,13 @@ import io
 import json
 import logging
 from collections.abc import Iterator
+from contextlib import suppress
 from typing import Any
 
 import pytest
 import structlog
 
-from pub.logs import configure, short
+from pub.logs import MAX_REPEATS, REPEATS_SECONDS, Repeats, configure, short
 from pub.protocol.refs import feed_id
 
 ALICE = feed_id(bytes(range(32)))
@@ -103,6 +104,16 @@ def test_a_peer_cannot_steer_the_terminal() -> None:
     assert "\nERROR" not in out.getvalue()
 
 
+def test_stacks_keep_their_lines() -> None:
+    for style in ("console", "json"):
+        out = io.StringIO()
+        configure(style, "info", out)
+        structlog.get_logger().error("stacks", stack="thread\n  call \x1b\n  call")
+        assert "thread" in out.getvalue()
+        assert "\x1b" not in out.getvalue()
+        assert out.getvalue().count("\n") == {"console": 4, "json": 1}[style]
+
+
 @pytest.mark.parametrize("style", ["console", "json"])
 def test_tracebacks_show_no_variables(style: str) -> None:
     out = io.StringIO()
@@ -126,6 +137,36 @@ def test_configuring_again_moves_the_log() -> None:
     log.info("two")
     assert [line["event"] for line in json_lines(first)] == ["one"]
     assert [line["event"] for line in json_lines(second)] == ["two"]
+
+
+def test_what_peers_can_repeat_is_written_a_few_times_a_minute() -> None:
+    now = 0.0
+    repeats = Repeats(lambda: now)
+
+    def written(event: str, count: int, method: str = "info") -> list[Any]:
+        lines = []
+        for _ in range(count):
+            with suppress(structlog.DropEvent):
+                lines.append(repeats(None, method, {"event": event}))
+        return lines
+
+    assert written("peer_dropped", 1000) == [{"event": "peer_dropped"}] * MAX_REPEATS
+    assert written("ready", 1) == [{"event": "ready"}], "each event has its own window"
+    assert len(written("peer_dropped", 1000, "debug")) == 1000, "who asks for all of them wants them"
+    now = REPEATS_SECONDS - 1
+    assert written("peer_dropped", 10) == []
+    now = REPEATS_SECONDS
+    assert written("peer_dropped", 2) == [{"event": "peer_dropped", "left_out": 1000}, {"event": "peer_dropped"}]
+    now = 2 * REPEATS_SECONDS
+    assert written("peer_dropped", 1) == [{"event": "peer_dropped"}], "none was left out this time"
+
+
+def test_a_log_is_not_flooded() -> None:
+    out = io.StringIO()
+    configure("json", "info", out)
+    for number in range(1000):
+        structlog.get_logger().info("peer_dropped", number=number)
+    assert [line["number"] for line in json_lines(out)] == list(range(MAX_REPEATS))
 
 
 def test_short() -> None:

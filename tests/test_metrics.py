@@ -36,6 +36,7 @@ def test_a_fresh_pub_shows_every_metric_at_zero() -> None:
         "ssb_pub_messages_sent_total",
         "ssb_pub_messages_published_total",
         "ssb_pub_forks_total",
+        "ssb_pub_full_disks_total",
         "ssb_pub_connections",
     }
     assert {value for children in samples.values() for _labels, value in children} == {0}
