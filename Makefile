@@ -2,6 +2,9 @@
 # make check    format, lint, types and the fast tests: under a minute, before every commit
 # make test     everything: check, the slow tests, the real JavaScript clients (needs node and npm), and containers
 #               (needs root, podman, buildah, runc and mmdebstrap)
+# make soak     for long what `make test` does for a minute: simulated worlds (SEEDS=), then kill the pub (KILLS=)
+#               over large data (MESSAGES=)
+# make bench    measure this pub beside ssb-server 16 (needs node and npm; RUNS=, ONLY= and PEERS= choose a part)
 # make format   let ruff format and mend what it can
 # make lock     choose new versions of all dependencies (needs uv)
 # make clean    remove everything that the targets above made, but no data
@@ -10,13 +13,19 @@ PYTHON ?= python3
 HOST ?= 127.0.0.1
 PORT ?= 8008
 DATA ?= data
+RUNS ?= 3
+ONLY ?= ingest,serve,fanout,idle,reconnect
+PEERS ?= ours,theirs
+SEEDS ?= 5000
+KILLS ?= 100
+MESSAGES ?= 100000
 
 VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/pip --disable-pip-version-check --quiet
 CLIENTS := $(addsuffix /node_modules/.installed,tests/interop/classic tests/interop/db2)
 
-.PHONY: run test check lint format lock clean
+.PHONY: run test check soak bench lint format lock clean
 
 run: $(VENV)/.run
 	exec $(BIN)/ssb-pub --data $(DATA) run --host $(HOST) --port $(PORT)
@@ -27,6 +36,10 @@ test: lint $(CLIENTS)
 check: lint
 	$(BIN)/python -m pytest -q -m "not slow and not interop"
 
+soak: $(VENV)/.dev
+	$(BIN)/python -m tests.sim --seeds $(SEEDS)
+	KILLS=$(KILLS) MESSAGES=$(MESSAGES) $(BIN)/python -m pytest -q -s tests/crash
+
 lint: $(VENV)/.dev
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
@@ -34,6 +47,9 @@ lint: $(VENV)/.dev
 	$(BIN)/hadolint Dockerfile tests/deploy/systemd.Dockerfile
 	$(BIN)/shellcheck .ci/run deploy/systemd/install.sh tests/deploy/base.sh
 	$(BIN)/check-jsonschema --quiet --builtin-schema vendor.compose-spec docker-compose.yml
+
+bench: $(VENV)/.run $(if $(findstring theirs,$(PEERS)),tests/interop/classic/node_modules/.installed)
+	$(BIN)/python -m benchmarks --runs $(RUNS) --only $(ONLY) --peers $(PEERS)
 
 format: $(VENV)/.dev
 	$(BIN)/ruff format .
@@ -50,8 +66,9 @@ lock:
 	cd tests/interop/db2 && npm update --package-lock-only
 
 clean:
-	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis dist .containers tests/interop/*/node_modules
-	find pub tests -name __pycache__ -prune -exec rm -rf {} +
+	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis dist .containers tests/interop/*/node_modules \
+		benchmarks/data
+	find pub tests benchmarks -name __pycache__ -prune -exec rm -rf {} +
 
 # The stamps make a second run instant. Every package comes with the hash that the lock file says.
 $(VENV)/pyvenv.cfg:

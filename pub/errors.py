@@ -11,6 +11,25 @@ Three families leave the room they were raised in, and each is caught in one pla
 Anything else is a bug of ours: it is logged with its traceback and counted in ``internal_errors``.
 """
 
+from enum import IntEnum
+
+
+class ExitCode(IntEnum):
+    """How the process ended, for whoever supervises it; the README says what to do about each.
+
+    The numbers from 64 to 78 are those of sysexits.h.
+    """
+
+    STOPPED = 0
+    FAILED = 1  # a command other than `run` was refused
+    USAGE = 2  # click's own
+    UNAVAILABLE = 69
+    BUG = 70
+    SYSTEM = 71
+    STORE = 74
+    STALLED = 75
+    CONFIG = 78
+
 
 class PubError(Exception):
     """Root of everything raised on purpose."""
@@ -75,6 +94,10 @@ class SlowPeer(ProtocolError):
     """A peer reads more slowly than we are willing to remember for it."""
 
 
+class HeavyPeer(ProtocolError):
+    """More is held for all peers together than there is room for, and the most for this one."""
+
+
 # --- the answer to one request ----------------------------------------------------------------------------
 
 
@@ -91,25 +114,44 @@ class PublishingStopped(RpcError):
     """Our own feed is known to be longer elsewhere: publishing now would fork it."""
 
 
+class StoringStopped(RpcError):
+    """The disk is full. The caller is told that and no more: where the data lies is the operator's business."""
+
+    def __init__(self) -> None:
+        super().__init__("this pub can't store anything now: its disk is full")
+
+
 # --- the operator's, or the disk's ------------------------------------------------------------------------
 
 
 class OperatorError(PubError):
     """Something the person who runs the pub can mend; ``exit_code`` tells scripts which kind."""
 
-    exit_code = 1
+    exit_code = ExitCode.FAILED
 
 
 class ConfigError(OperatorError):
     """A setting is unknown, malformed or missing; the text names file and key."""
 
-    exit_code = 78  # EX_CONFIG of sysexits.h
+    exit_code = ExitCode.CONFIG
+
+
+class CannotListen(OperatorError):
+    """The address or the port is not ours now: another program has it, or the network is not up yet."""
+
+    exit_code = ExitCode.UNAVAILABLE
+
+
+class VerifierKilled(OperatorError):
+    """A verifying process was killed from outside: by the kernel when memory runs out, or by somebody."""
+
+    exit_code = ExitCode.SYSTEM
 
 
 class StoreError(OperatorError):
     """The data folder cannot be used: in use, of another version, damaged."""
 
-    exit_code = 74  # EX_IOERR of sysexits.h
+    exit_code = ExitCode.STORE
 
 
 class StoreLocked(StoreError):

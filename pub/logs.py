@@ -152,7 +152,7 @@ def _important_first(_logger: object, _method: str, line: Line) -> Line:
 def _for_people(_logger: object, _method: str, line: Line) -> Line:
     for key, value in line.items():
         if isinstance(value, str):
-            line[key] = _printable(value)
+            line[key] = "\n".join(map(_printable, value.split("\n"))) if key == "stack" else _printable(value)
     return line
 
 

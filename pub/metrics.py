@@ -40,8 +40,8 @@ RECEIVED = (
     *("stored", "duplicate", "gap", "fork", "invalid_first", "bad_signature", "too_large", "invalid", "bug"),
     *("disk_full", "not_wanted", "blocked"),
 )
-REDEMPTIONS = ("accepted", "already_following", "bad_feed", "spent", "expired", "revoked", "stopped")
-DISCONNECTS = ("goodbye", "hangup", "protocol", "idle", "blocked", "slow", "bug")
+REDEMPTIONS = ("accepted", "already_following", "bad_feed", "spent", "expired", "revoked", "stopped", "disk_full")
+DISCONNECTS = ("goodbye", "hangup", "protocol", "idle", "blocked", "slow", "heavy", "bug")
 DIALS = ("connected", "unreachable", "timeout", "handshake")
 DIRECTIONS = ("incoming", "outgoing")
 ROLES = ("member", "stranger", "guest", "control")
@@ -70,6 +70,7 @@ LIMITS = (
     "open_requests",
     "request_body",
     "outbound_bytes",
+    "held_bytes",
     "ingest_bytes",
     "unknown_wants",
     "history_streams",
@@ -163,6 +164,7 @@ class Metrics:
             "From a message's commit to its first sending, where an EBT peer waited for it.",
             RESEND_SECONDS,
         )
+        self.full_disks = self._counter("full_disks", "How often the disk turned out to be full.")
         self.members = self._gauge("members", "Who was ever admitted by a code.")
         self.open_invites = self._gauge("invites_open", "Invite codes that can still be used.")
         self.redemptions = self._counter("invite_redemptions", "Calls of invite.use.", result=REDEMPTIONS)

@@ -52,6 +52,7 @@ def _status(settings: Settings) -> dict[str, Any]:
         "uptime": None,
         "peers": 0,
         **_stored(settings, _counts, {"feeds": 0, "forked": 0, "messages": 0, "members": 0}),
+        "storing": None,
         "publishing": None,
         "internal_errors": 0,
         "limit_hits": {},

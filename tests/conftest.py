@@ -3,6 +3,7 @@
 * Under ``CI=true`` a skip is a failure: a tool that is missing there must be installed by ``.ci/run``.
 * Everything under tests/interop is marked ``interop`` and ``slow``.
 * No test may leave ``internal_errors`` above what it said it would plant.
+* No test is about time: Hypothesis gets no deadline, so that a busy machine fails nothing.
 """
 
 import os
@@ -10,11 +11,15 @@ from collections.abc import Generator, Iterator
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
 
 from pub.metrics import Metrics
 
 INTEROP = Path(__file__).parent / "interop"
 IS_CI = os.environ.get("CI") == "true"
+
+settings.register_profile("pub", deadline=None)
+settings.load_profile("pub")
 
 
 @pytest.hookimpl(tryfirst=True)  # before -m chooses

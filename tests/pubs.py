@@ -155,8 +155,8 @@ async def open_pub(
         pub.address = Address(HOST, pub.port, keys.public)
         pub.is_ready = True
         running.host = host_of(pub, running.settings)
-        pub.dialer = make_dialer(pub, running.settings, running.host)
-        pub.health = Health(pub, running.settings).report
+        pub.dialer = make_dialer(pub, running.settings, running.host, world.network)
+        pub.health = Health(pub, running.settings, world.network).report
         async with trio.open_nursery() as core:
             await core.start(pub.ingest.run)
             core.start_soon(pub.replication.run)
@@ -192,8 +192,12 @@ class ClientStream:
 
     async def next(self) -> Any:
         """The next value. Raises Ended after the last one, RpcError if the pub ended with an error."""
+        return json.loads(await self.next_body())
+
+    async def next_body(self) -> bytes:
+        """The same as the bytes that came."""
         try:
-            return json.loads(await self._inbox.receive())
+            return await self._inbox.receive()
         except trio.EndOfChannel:
             raise (self._error or Ended()) from None
 

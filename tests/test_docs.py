@@ -7,9 +7,12 @@ from pathlib import Path
 
 import click
 import pytest
+from click.testing import CliRunner
 
 from pub.cli import main
+from pub.cli.lifecycle import EXIT_CODES
 from pub.config import reference_table
+from pub.errors import ExitCode
 from pub.net.roles import Role
 from pub.rpc.permissions import ALLOWED
 from pub.store.env import ENGINE, SCHEMA, Store
@@ -83,6 +86,14 @@ def test_what_the_readme_types_exists() -> None:
     assert typed
     assert [words for words in typed if not any(f"{words} ".startswith(f"{command} ") for command in known)] == []
     assert set(re.findall(r"(?<![\w-])--[a-z][a-z-]+", README)) <= OPTIONS
+
+
+def test_the_exit_codes_are_those_of_the_readme() -> None:
+    table = README.partition("<!-- exit codes -->\n")[2].partition("<!-- /exit codes -->")[0]
+    assert [(int(code), meaning) for code, meaning, _advice in rows(table)] == list(EXIT_CODES.items())
+    assert set(EXIT_CODES) == set(ExitCode) - {ExitCode.FAILED}  # which `run` never ends with
+    shown = CliRunner().invoke(main, ["run", "--help"]).output
+    assert [meaning for code, meaning in EXIT_CODES.items() if f"\n    {code:<3} {meaning}\n" not in shown] == []
 
 
 def test_what_is_made_by_make_can_be_made() -> None:

@@ -248,6 +248,16 @@ def test_a_peer_cannot_steer_the_terminal() -> None:
     assert "\nERROR" not in out.getvalue()
 
 
+def test_stacks_keep_their_lines() -> None:
+    for style in ("console", "json"):
+        out = io.StringIO()
+        configure(style, "info", out)
+        structlog.get_logger().error("stacks", stack="thread\n  call \x1b\n  call")
+        assert "thread" in out.getvalue()
+        assert "\x1b" not in out.getvalue()
+        assert out.getvalue().count("\n") == {"console": 4, "json": 1}[style]
+
+
 @pytest.mark.parametrize("style", ["console", "json"])
 def test_tracebacks_show_no_variables(style: str) -> None:
     out = io.StringIO()

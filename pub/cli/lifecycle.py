@@ -6,9 +6,27 @@ import click
 
 from pub.cli.options import Place, common, pass_place
 from pub.cli.output import print_json
+from pub.errors import ExitCode
 
 if TYPE_CHECKING:
     from pub.service import Started
+
+EXIT_CODES = {
+    ExitCode.STOPPED: "It was asked to stop (SIGTERM or SIGINT).",
+    ExitCode.USAGE: "The command line is wrong.",
+    ExitCode.UNAVAILABLE: "It can't listen on its address and port now.",
+    ExitCode.BUG: "A bug of the pub; its traceback is in the log.",
+    ExitCode.SYSTEM: "A verifying process was killed, most likely because memory ran out.",
+    ExitCode.STORE: "The data folder can't be used: in use, damaged, of another version, or the disk fails.",
+    ExitCode.STALLED: "The pub stood still; the stacks of all threads and tasks are in the log.",
+    ExitCode.CONFIG: "A setting or the secret file is wrong.",
+}
+
+
+def _exit_codes() -> str:
+    lines = [f"  {code:<3} {meaning}" for code, meaning in EXIT_CODES.items()]
+    advice = f"After {ExitCode.USAGE:d} and {ExitCode.CONFIG:d} a restart changes nothing; otherwise start it again."
+    return "\n".join(["\b", "Exit codes:", *lines, "", advice])
 
 
 @click.command()
@@ -29,7 +47,7 @@ def init(place: Place) -> None:
         click.echo(f"{settings.data} already holds the pub {keys.id}; its identity was left as it is.")
 
 
-@click.command()
+@click.command(epilog=_exit_codes())
 @common
 @click.option("--host", help="Address to listen on; default: every interface.")
 @click.option("--port", help="TCP port to listen on; default 8008.")

@@ -61,7 +61,8 @@ def _state(answer: dict[str, Any]) -> str:
     if not answer["running"]:
         return "not running"
     state = f"{'ready' if answer['ready'] else 'starting'}, up {span(answer['uptime'])}"
-    return f"{state}; publishing stopped: {answer['publishing']}" if answer["publishing"] else state
+    stopped = [f"; {what} stopped: {answer[what]}" for what in ("storing", "publishing") if answer[what]]
+    return state + "".join(stopped)
 
 
 @click.command()

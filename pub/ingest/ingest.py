@@ -12,22 +12,24 @@ one after the other in the one writer is what makes sequence numbers, timestamps
 """
 
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
+from functools import partial
 from typing import Any, Protocol, TypeVar
 
 import structlog
 import trio
 
-from pub.errors import PublishingStopped, RpcError, StoreFull
+from pub.errors import PublishingStopped, RpcError, StoreFull, StoringStopped
+from pub.ingest.disk import Disk
 from pub.ingest.own_feed import FORKED, OwnFeed
 from pub.ingest.verify import Verifier
 from pub.metrics import Metrics
 from pub.protocol.classic import MISMATCH, TOO_LONG, Chain, Message, create
 from pub.protocol.keys import KeyPair
 from pub.protocol.refs import feed_id
-from pub.store.env import MapFull, Store, Txn
+from pub.store.env import Store, Txn, is_of_the_store
 from pub.store.log import Appender, Changes, Log
 
 CHUNK_MESSAGES = 256  # messages a verifier gets at once: 15 ms of work, so nothing waits long behind it
@@ -37,6 +39,17 @@ SAME_MILLISECOND = 0.001  # ms between two messages of one millisecond; a float 
 T = TypeVar("T")
 
 log = structlog.get_logger()
+
+
+class RunBlocking(Protocol):
+    """Runs what blocks, beside the event loop, and returns what that returns."""
+
+    async def __call__(self, work: Callable[[], T], /) -> T: ...
+
+
+async def run_in_thread(work: Callable[[], T]) -> T:
+    """``RunBlocking`` in a thread, but none of the forty that hanging name lookups may all have taken."""
+    return await trio.to_thread.run_sync(work, limiter=trio.CapacityLimiter(1))
 
 
 class NotStored(StrEnum):
@@ -94,8 +107,7 @@ class _Job:
 
 @dataclass(slots=True)
 class _Outcome:
-    changes: Changes | None
-    """``None``: the disk is full, nothing was written."""
+    changes: Changes
     stored: int
     not_stored: list[tuple[_Item, NotStored, str]]
 
@@ -113,10 +125,12 @@ class Ingest:
         metrics: Metrics,
         own_feed: OwnFeed,
         wall_clock: Callable[[], float],
+        run_blocking: RunBlocking,
         max_bytes: int,
         hmac_key: bytes | None = None,
     ) -> None:
         self.own_feed = own_feed
+        self.disk = Disk(partial(run_blocking, store.has_room), metrics)
         self.watchers: list[Callable[[Changes], None]] = []
         """Called after each commit, in the event loop, with what it changed."""
         self._store = store
@@ -125,6 +139,7 @@ class Ingest:
         self._verifier = verifier
         self._metrics = metrics
         self._wall_clock = wall_clock
+        self._run_blocking = run_blocking
         self._max_bytes = max_bytes
         self._hmac_key = hmac_key
         self._held_bytes = 0
@@ -139,20 +154,26 @@ class Ingest:
         self._feeder_bell = trio.Event()
         self._writer_bell = trio.Event()
         self._draining = False
-        self._writer_thread = trio.CapacityLimiter(1)
 
     # --- what the rest of the pub calls -------------------------------------------------------------------
 
     async def submit(self, submission: Submission) -> None:
-        """Hand in messages of a peer; returns as soon as they are on their way, waits while too much is."""
+        """Hand in messages of a peer; returns as soon as they are on their way, waits while too much is.
+
+        While the disk is full they are refused on the spot.
+        """
         size = sum(map(len, submission.raws))
         if self._is_full(size):
             self._metrics.limit_hits.labels("ingest_bytes").inc()
             while self._is_full(size):
                 await self._room.park()
+        places = zip(submission.raws, submission.places, strict=True)
+        items = [_Item(raw, feed, sequence, submission.refused) for raw, (feed, sequence) in places]
+        if self.disk.full is not None:
+            self._refuse_full(items, self.disk.full)
+            return
         self._held_bytes += size
-        for raw, (feed, sequence) in zip(submission.raws, submission.places, strict=True):
-            self._items.append(_Item(raw, feed, sequence, submission.refused))
+        self._items += items
         self._feeder_bell.set()
 
     def _is_full(self, size: int) -> bool:
@@ -164,7 +185,8 @@ class Ingest:
 
         The job runs in the writer's thread and may be run again (a grown map starts the transaction over). To refuse
         it raises ``RpcError``, before it has written anything. Any other exception undoes the whole transaction,
-        which is then repeated without this job, and is raised here.
+        which is then repeated without this job, and is raised here. A full disk is ``StoringStopped``; a broken one
+        ends ``run``.
         """
         waiting = _Job(job, trio.Event())
         self._jobs.append(waiting)
@@ -220,6 +242,7 @@ class Ingest:
         """Take in and write until ``stop`` has been called and everything handed in is on disk."""
         async with trio.open_nursery() as nursery:
             nursery.start_soon(self._feed_verifiers)
+            nursery.start_soon(self.disk.run)
             task_status.started()
             await self._write_batches()
             nursery.cancel_scope.cancel()
@@ -279,13 +302,15 @@ class Ingest:
         self._stopped = self.publishing_stopped()
         self._began = trio.current_time()
         try:
-            outcome = await trio.to_thread.run_sync(self._commit, chunks, jobs, limiter=self._writer_thread)
+            outcome = await self._run_blocking(partial(self._commit, chunks, jobs))
         except StoreFull as full:
             self._metrics.commit_errors.labels("disk_full").inc()
-            outcome = _refuse_all(chunks, jobs, str(full))
-        self._count_commit(chunks, jobs)
-        self._apply(outcome)
-        self._release(chunks)
+            self._give_up(chunks, jobs, str(full))
+        else:
+            self._count_commit(chunks, jobs)
+            self._apply_changes(outcome.changes, outcome.stored)
+            self._refuse(outcome.not_stored)
+            self._release(item for chunk in chunks for item in chunk.items)
         for job in jobs:
             job.done.set()
 
@@ -334,17 +359,32 @@ class Ingest:
             job.result = job.run(appender)
         except RpcError as refusal:
             job.error = refusal
-        except MapFull:
-            raise  # the store grows the map and runs the transaction again
         except Exception as error:
+            if is_of_the_store(error):
+                raise
             raise _BrokenJob(job) from error
 
     # --- after the commit ---------------------------------------------------------------------------------
 
-    def _apply(self, outcome: _Outcome) -> None:
-        if outcome.changes is not None:
-            self._apply_changes(outcome.changes, outcome.stored)
-        for item, failure, reason in outcome.not_stored:
+    def _give_up(self, chunks: list[_Chunk], jobs: list[_Job], reason: str) -> None:
+        """The disk is full: refuse what was to be written, and all that was handed in behind it.
+
+        A later message of the same feed would seem to be a gap, which its sender would have to answer for.
+        """
+        self.disk.ran_out(reason)
+        items = [item for chunk in (*chunks, *self._chunks) for item in chunk.items] + list(self._items)
+        self._chunks.clear()
+        self._items.clear()
+        for job in jobs:
+            job.error = StoringStopped()
+        self._refuse_full(items, reason)
+        self._release(items)
+
+    def _refuse_full(self, items: list[_Item], reason: str) -> None:
+        self._refuse([(item, NotStored.DISK_FULL, reason) for item in items])
+
+    def _refuse(self, not_stored: list[tuple[_Item, NotStored, str]]) -> None:
+        for item, failure, reason in not_stored:
             self._metrics.received.labels(failure.value).inc()
             self._metrics.internal_errors.inc(failure is NotStored.BUG)
             item.refused(item.feed, item.sequence, failure, reason)
@@ -362,8 +402,8 @@ class Ingest:
         for watcher in self.watchers:
             watcher(changes)
 
-    def _release(self, chunks: list[_Chunk]) -> None:
-        self._held_bytes -= sum(len(item.raw) for chunk in chunks for item in chunk.items)
+    def _release(self, items: Iterable[_Item]) -> None:
+        self._held_bytes -= sum(len(item.raw) for item in items)
         self._room.unpark_all()
 
     def _next_received(self) -> float:
@@ -382,12 +422,6 @@ def _fault(refusal: str) -> NotStored:
     if refusal.endswith(MISMATCH):
         return NotStored.BAD_SIGNATURE
     return NotStored.TOO_LARGE if refusal.endswith(TOO_LONG) else NotStored.INVALID
-
-
-def _refuse_all(chunks: list[_Chunk], jobs: list[_Job], reason: str) -> _Outcome:
-    for job in jobs:
-        job.error = RpcError(f"this pub can't store anything now: {reason}")
-    return _Outcome(None, 0, [(item, NotStored.DISK_FULL, reason) for chunk in chunks for item in chunk.items])
 
 
 def _next_timestamp(now: float, last: float) -> float:

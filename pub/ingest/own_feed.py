@@ -34,6 +34,8 @@ FORKED = (
 
 @dataclass(slots=True)
 class _Claim:
+    is_word: bool
+    """The peer said so. Else it sent a message that we lost, and there may be one more."""
     sequence: int
     deadline: float
     last_deadline: float
@@ -49,10 +51,13 @@ class OwnFeed:
         self._claims: dict[bytes, _Claim] = {}
         self._liars: set[bytes] = set()
         self._strangers_lapsed: deque[float] = deque(maxlen=MAX_LAPSED_CLAIMS)
-        self._strangers: set[bytes] = set()
+        self._strangers: dict[bytes, None] = {}
 
-    def claim(self, peer: bytes, sequence: int, now: float, is_member: bool) -> bool:
-        """``peer`` shows our feed at ``sequence``, beyond our head. ``False``: it is not believed."""
+    def claim(self, peer: bytes, sequence: int, now: float, is_member: bool, is_word: bool = True) -> bool:
+        """``peer`` shows our feed at ``sequence``, beyond our head. ``False``: it is not believed.
+
+        Without ``is_word`` it did not say so: it goes without saying until it has ``shown`` all it has.
+        """
         if peer in self._liars or (not is_member and self._strangers_exhausted(now)):
             return False
         known = self._claims.get(peer)
@@ -60,10 +65,11 @@ class OwnFeed:
             if len(self._claims) >= MAX_CLAIMS and not self._make_room(is_member):
                 return True  # publishing is stopped as it is
             last = MEMBER_CLAIM_SECONDS if is_member else CLAIM_SECONDS
-            self._claims[peer] = _Claim(sequence, now + CLAIM_SECONDS, now + last)
+            self._claims[peer] = _Claim(is_word, sequence, now + CLAIM_SECONDS, now + last)
             if not is_member:
-                self._strangers.add(peer)
+                self._strangers[peer] = None
         else:
+            known.is_word |= is_word
             known.sequence = max(known.sequence, sequence)
             if known.deadline > now + CLAIM_SECONDS:
                 known.deadline = now + CLAIM_SECONDS  # it was away, and may deliver now
@@ -86,8 +92,9 @@ class OwnFeed:
                 claim.last_deadline = max(claim.last_deadline, claim.deadline)
 
     def shown(self, peer: bytes) -> None:
-        """That was all ``peer`` has of our feed."""
-        if peer in self._claims:
+        """That was all ``peer`` has of our feed. If it said that it has more, its word stands until it lapses."""
+        claim = self._claims.get(peer)
+        if claim is not None and not claim.is_word:
             self._forget(peer)
 
     def stopped(self, head: int, now: float) -> str | None:
@@ -121,7 +128,7 @@ class OwnFeed:
 
     def _forget(self, peer: bytes) -> None:
         del self._claims[peer]
-        self._strangers.discard(peer)
+        self._strangers.pop(peer, None)
 
     def _strangers_exhausted(self, now: float) -> bool:
         lapsed = self._strangers_lapsed

@@ -15,6 +15,7 @@ from typing import Protocol
 import msgspec
 import trio
 
+from pub.errors import VerifierKilled
 from pub.ingest.worker import RECEIVE_SIZE, encode_frame, take_frame, verdict
 from pub.protocol.classic import Message
 
@@ -65,6 +66,8 @@ class _Worker:
                 await self._stream.send_all(encode_frame(chunk))
             async with self._receiving:
                 return _decode(await self._receive_frame())
+        except trio.BrokenResourceError:
+            raise await self._cause_of_death() from None
         finally:
             self.under_way -= 1
 
@@ -72,12 +75,23 @@ class _Worker:
         while (body := take_frame(self._buffer)) is None:
             data = await self._stream.receive_some(RECEIVE_SIZE)
             if not data:
-                raise RuntimeError(f"verifying process {self.process.pid} ended by itself: {self.process.poll()}")
+                raise trio.BrokenResourceError
             self._buffer += data
         return body
 
+    async def _cause_of_death(self) -> Exception:
+        """Killed from outside, which an operator can mend, or a bug. (A short wait: its socket ended with it.)"""
+        code = await trio.to_thread.run_sync(self.process.wait)
+        who = f"verifying process {self.process.pid}"
+        if code == -signal.SIGKILL:
+            return VerifierKilled(f"{who} was killed (signal 9): the kernel does that when memory runs out")
+        if code < 0:
+            return RuntimeError(f"{who} crashed: {signal.strsignal(-code)} (signal {-code})")
+        return RuntimeError(f"{who} ended by itself with exit code {code}")
+
     async def close(self) -> None:
         await self._stream.aclose()
+        self.process.kill()  # it holds nothing of worth, and one that hangs must not hold us up
         await trio.to_thread.run_sync(self.process.wait)
 
 

@@ -9,6 +9,7 @@ and nils for bugs. The
 process ends when the socket does, so none outlives the pub, however that died.
 """
 
+import faulthandler
 import socket
 import struct
 import traceback
@@ -68,6 +69,7 @@ def receive_frame(connection: socket.socket, buffer: bytearray) -> bytes | None:
 
 def main() -> None:
     """Answer chunks until the socket ends. (The pub blocked the signals that mean "stop": it drains first.)"""
+    faulthandler.enable()
     with suppress(ConnectionError):  # the pub died and left verdicts unread
         serve(socket.socket(fileno=0))
 

@@ -4,6 +4,9 @@ The reader hands what it reads straight to whoever the stream belongs to and wai
 so a peer that sends more than we can take in stops at its own TCP window: muxrpc has no credit, and head-of-line
 blocking is accepted. It never waits for a send: answers go to the outbox, which is bounded in bytes.
 
+What one read brought is handled in turns of so many packets, with a chance for all other peers in between: thousands
+of tiny packets fit into a read, and a member's message passes through many hands on its way from one peer to another.
+
 The sender pulls. A stream with something to say is *ready*; whenever the socket is free the sender takes the outbox
 and then a page from each ready stream in turn, until a buffer is full, and writes it with one call. Who reads slowly
 costs a cursor, and only its own sender waits.
@@ -13,7 +16,7 @@ from collections import deque
 from collections.abc import Awaitable, Callable
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any
 
 import msgspec
 import trio
@@ -21,6 +24,7 @@ import trio
 from pub.errors import ProtocolError, RpcError, SlowPeer
 from pub.metrics import Metrics, Tally
 from pub.net.roles import Peer
+from pub.net.rpcstream import Receiver, RpcStream, Source
 from pub.protocol.canonical import parse
 from pub.protocol.muxrpc import (
     BODY_LIMIT,
@@ -39,56 +43,14 @@ from pub.protocol.muxrpc import (
 )
 from pub.protocol.packets import BodyType
 
+__all__ = ["Connection", "Method", "Methods", "Receiver", "RpcStream", "Source"]
+
 SEND_BUFFER = 1 << 16  # bytes gathered for one write: 16 boxes, a few TCP windows of a phone
+TURN = 64  # packets of one peer that are handled before others get their turn: a millisecond or two of requests
+MAX_WRITE = 2 * SEND_BUFFER  # a full outbox leaves in parts: what is being written is boxed, and counts for nobody
+FREE_BYTES = SEND_BUFFER  # held for a peer without asking for leave: what everybody needs now and then
+FAREWELL_SECONDS = 10.0  # for a peer that has said goodbye to read what it asked for before
 NO_STREAM = 0  # no call has this number
-
-
-class Receiver(Protocol):
-    """The consuming end of a stream."""
-
-    async def receive(self, bodies: list[bytes]) -> None:
-        """All data packets one read brought for this stream, in order. May wait; must not wait for a send."""
-        ...
-
-    def ended(self, error: RpcError | None) -> None:
-        """The peer ended its side (or the connection did): nothing more will come."""
-        ...
-
-
-class Source(Protocol):
-    """The producing end of a stream: asked only when the socket is free."""
-
-    def next_page(self, budget: int) -> list[bytes]:
-        """JSON bodies to send now, about ``budget`` bytes; empty: nothing until the stream is woken again."""
-        ...
-
-
-class RpcStream:
-    """One open source, sink or duplex stream, whichever side opened it."""
-
-    __slots__ = ("connection", "is_ready", "number", "receiver", "source")
-
-    def __init__(self, connection: "Connection", number: int) -> None:
-        self.connection = connection
-        self.number = number
-        self.receiver: Receiver | None = None
-        self.source: Source | None = None
-        self.is_ready = False
-
-    def wake(self) -> None:
-        """The source has something to say."""
-        if not self.is_ready:
-            self.is_ready = True
-            self.connection.stream_ready(self)
-
-    def send(self, value: Any) -> None:
-        """One packet through the outbox: for the few things that are not pulled from a source."""
-        self.connection.queue(self.connection.session.data(self.number, msgspec.json.encode(value)))
-
-    def end(self, error: RpcError | None = None) -> None:
-        """End our side; what the source gave so far goes out first."""
-        self.source = None
-        self.connection.end_stream(self.number, error)
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,11 +87,20 @@ class Connection:
         is_allowed: Callable[[Peer, tuple[str, ...]], bool],
         max_outbound: int,
         metrics: Metrics | None = None,
+        hold: Callable[[int], None] | None = None,
     ) -> None:
-        """``metrics``: where to count; a connection without is not counted."""
+        """``metrics``: where to count; a connection without is not counted.
+
+        ``hold`` is told by how many bytes grows or shrinks what is kept for this peer beyond ``FREE_BYTES``.
+        """
         self.peer = peer
-        self.session = Session()
+        self.session = Session(turn=TURN)
         self.opened = self.last_received = trio.current_time()
+        self.is_held_back = False
+        """Do we not read on, because what the peer sent has to wait?"""
+        self.held_bytes = 0
+        """What the peer has not finished sending and what it has not read, beyond ``FREE_BYTES``."""
+        self._hold = hold
         self._stream = stream
         self._methods = methods
         self._is_allowed = is_allowed
@@ -139,6 +110,7 @@ class Connection:
         self._streams: dict[int, RpcStream] = {}
         self._calls: dict[int, Callable[[Any], None]] = {}
         self._outbox = bytearray()
+        self._inbound = 0  # bytes received that are not done with
         self._ready: deque[RpcStream] = deque()
         self._bell = trio.Event()
         self._is_closing = False
@@ -152,8 +124,10 @@ class Connection:
                 self._nursery.start_soon(self._send)
                 await self._receive()
                 self.close()
+                self._nursery.cancel_scope.deadline = trio.current_time() + FAREWELL_SECONDS
         finally:
             self._abandon_streams()
+            self._settle_account()
             with trio.CancelScope(shield=True):
                 await self._stream.aclose()  # the box stream's goodbye, if the peer still takes it
         if self._failure is not None:
@@ -180,7 +154,14 @@ class Connection:
         """Drop the peer now, without a goodbye; ``run`` raises ``failure``."""
         if self._failure is None:
             self._failure = failure
+            self._settle_account()
             self._cancel()
+
+    def _settle_account(self) -> None:
+        self._outbox = bytearray()  # megabytes that would wait with this object for the garbage collector
+        if self._hold is not None:
+            self._hold(-self.held_bytes)
+        self.held_bytes, self._hold = 0, None
 
     def _cancel(self) -> None:
         if self._nursery is not None:
@@ -192,7 +173,7 @@ class Connection:
             self._end_stream(stream, lost)
         for answer in list(self._calls.values()):
             answer(lost)
-        self.session.goodbye()  # unsent: from now on it refuses new calls
+        self.session.close()  # from now on it refuses new calls
 
     # --- what our side asks of the peer -------------------------------------------------------------------
 
@@ -233,6 +214,14 @@ class Connection:
         self._bell.set()
         if len(self._outbox) > self._max_outbound:
             self.drop(SlowPeer(f"{len(self._outbox)} bytes of answers wait for this peer to read"))
+        self._weigh()
+
+    def _weigh(self) -> None:
+        """Tell whoever keeps the accounts of all peers what this one costs now."""
+        change = max(self._inbound + len(self._outbox) - FREE_BYTES, 0) - self.held_bytes
+        if change and self._hold is not None:
+            self.held_bytes += change
+            self._hold(change)
 
     def end_stream(self, number: int, error: RpcError | None) -> None:
         """Our end of a stream; it is forgotten unless the peer's end still means something to its receiver."""
@@ -256,6 +245,8 @@ class Connection:
             self._bell = trio.Event()  # before looking: a source that has nothing to say may queue its end instead
             if data := self._next_buffer():
                 await self._send_buffer(data)
+            elif self._ready:  # they had nothing to say, but the others may
+                await trio.lowlevel.checkpoint()
             elif self._is_closing:
                 break
             else:
@@ -271,32 +262,55 @@ class Connection:
                 raise
 
     def _next_buffer(self) -> bytes | bytearray:
-        while self._ready and len(self._outbox) < SEND_BUFFER:
+        asked = 0
+        while self._ready and asked < TURN and len(self._outbox) < SEND_BUFFER:
+            asked += 1
             stream = self._ready.popleft()
-            bodies = stream.source.next_page(SEND_BUFFER - len(self._outbox)) if stream.source else []
-            # nothing comes of a stream whose end, or the goodbye, was read but not handled yet: asking on would spin
-            if bodies and (page := self.session.data_many(stream.number, bodies)):
+            if page := self._next_page(stream):
                 self._outbox += page
                 self._ready.append(stream)
             else:
                 stream.is_ready = False
         buffer, self._outbox = self._outbox, bytearray()
+        if len(buffer) > MAX_WRITE:
+            buffer, self._outbox = buffer[:MAX_WRITE], buffer[MAX_WRITE:]
+        self._weigh()
         return buffer
+
+    def _next_page(self, stream: RpcStream) -> bytes:
+        # nothing comes of a stream whose end, or the goodbye, was read but not handled yet: a page of it would be read
+        # for nobody, and asking on would spin
+        if stream.source is None or not (stream.number == NO_STREAM or self.session.is_writable(stream.number)):
+            return b""
+        bodies = stream.source.next_page(SEND_BUFFER - len(self._outbox))
+        return self.session.data_many(stream.number, bodies) if bodies else b""
 
     # --- receiving ----------------------------------------------------------------------------------------
 
     async def _receive(self) -> None:
-        while data := await self._stream.receive_some():
-            self.last_received = trio.current_time()
+        is_open = True
+        while is_open and (data := await self._stream.receive_some()):
             self._tally.received_bytes += len(data)
             self.session.receive_data(bytes(data))
-            is_over = not await self._handle_events()
+            self._inbound = self.session.unread
+            self._weigh()
+            self.is_held_back = True
+            is_open = await self._handle_turns()
+            self.is_held_back = False
+            self._inbound = self.session.unread
+            self.last_received = trio.current_time()
+
+    async def _handle_turns(self) -> bool:
+        """Handle all that one read brought, and let other peers in between; ``False`` after a goodbye."""
+        while True:
+            is_open = await self._handle_events()
             self.queue(self.session.data_to_send())
-            if is_over:
-                return
+            if not (is_open and self.session.next_turn()):
+                return is_open
+            await trio.lowlevel.checkpoint()
 
     async def _handle_events(self) -> bool:
-        """Handle all that one read brought; ``False`` after a goodbye."""
+        """Handle what one turn brings; ``False`` after a goodbye."""
         bodies: dict[int, list[bytes]] = {}
         while (event := self.session.next_event()) is not None:
             if type(event) is DataReceived:

@@ -16,7 +16,7 @@ from typing import Any
 
 import trio
 
-from pub.errors import OperatorError, ProtocolError
+from pub.errors import ExitCode, OperatorError, ProtocolError
 from pub.protocol.muxrpc import GoodbyeReceived, Kind, ReplyReceived, RequestFailed, Session
 from pub.protocol.packets import BodyType
 
@@ -29,7 +29,7 @@ CHUNK = 65536
 class PubNotRunning(OperatorError):
     """Nobody listens on the control socket, or stopped listening before the answer."""
 
-    exit_code = 69  # EX_UNAVAILABLE of sysexits.h
+    exit_code = ExitCode.UNAVAILABLE
 
 
 class ControlError(OperatorError):

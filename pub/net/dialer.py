@@ -12,14 +12,16 @@ import os
 import socket
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
 import structlog
 import trio
 
 from pub.errors import ProtocolError
-from pub.net.peer import EPHEMERAL_BYTES, SOCKET_ERRORS, Host, contained, keep_alive, serve_connection
+from pub.net.peer import EPHEMERAL_BYTES, SOCKET_ERRORS, Host, contained, serve_connection
 from pub.net.roles import Peer
 from pub.net.schedule import Schedule
+from pub.net.sockets import Network
 from pub.net.stream import SecretStream, open_handshake
 from pub.protocol.addresses import Address
 from pub.protocol.refs import feed_id
@@ -57,6 +59,7 @@ class Dialer:
         self,
         host: Host,
         schedule: Schedule,
+        network: Network[Any],
         *,
         max_outgoing: int,
         may_dial: Callable[[PeerRecord], bool],
@@ -70,6 +73,7 @@ class Dialer:
         self.is_held_back = False
         """Did the last look find more to dial than ``max_outgoing`` allows?"""
         self._host = host
+        self._network = network
         self._max_outgoing = max_outgoing
         self._save = save
         self._wall_clock = wall_clock
@@ -169,8 +173,8 @@ class Dialer:
         where = f"port {address.port} of {address.host}"
         try:
             with trio.fail_after(CONNECT_SECONDS):
-                transport = await trio.open_tcp_stream(address.host, address.port)
-                keep_alive(transport, self._host.lobby.limits.keepalive_seconds)
+                transport = await self._network.connect(address.host, address.port)
+                self._network.keep_alive(transport, self._host.lobby.limits.keepalive_seconds)
         except trio.TooSlowError:
             raise _Unreached("timeout", f"{where} did not answer within {CONNECT_SECONDS:g} seconds") from None
         except OSError as error:
@@ -198,7 +202,8 @@ class Dialer:
             # the peer's own call went through as well, and of the two that one stays: nothing failed
             is_settled = peer.key in self._host.lobby.identities
             seconds = float("inf") if is_settled else trio.current_time() - began
-            self.schedule.ended(address, self._wall_clock(), self._luck(), seconds=seconds)
+            if self._peers is not None:  # else it is this pub that stops
+                self.schedule.ended(address, self._wall_clock(), self._luck(), seconds=seconds)
             self.wake()
             await trio.aclose_forcefully(stream)
 

@@ -4,7 +4,6 @@ What a stranger does wrong (protocol and socket errors) is counted and drops tha
 ours: its traceback goes to the log, ``internal_errors`` grows, that peer is dropped, and the pub lives on.
 """
 
-import socket
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -13,7 +12,7 @@ from dataclasses import dataclass, field
 import structlog
 import trio
 
-from pub.errors import BlockedPeer, HungUp, IdlePeer, ProtocolError, SlowPeer
+from pub.errors import BlockedPeer, HeavyPeer, HungUp, IdlePeer, ProtocolError, SlowPeer, StoreError
 from pub.metrics import Metrics
 from pub.net.connection import Connection, Methods
 from pub.net.roles import Peer, Role
@@ -26,14 +25,15 @@ EPHEMERAL_BYTES = 32  # an X25519 secret
 # Two dials that crossed end within the time one takes. Nobody dials a peer it is connected to: if the other side does,
 # later than that, it has lost the connection we still believe in.
 CROSSING_SECONDS = 30.0
-KEEPALIVE_PROBES = 4  # unanswered in a row before a connection is given up
 MAX_CONTROL_OUTBOUND = 64 << 20  # bytes: the list of 80,000 members is one answer
+MAX_HELD_BYTES = 64 << 20  # kept for all peers together: eight of the largest clocks under way, or 16 full outboxes
 GUESTS_SHARE = 10  # the holders of one code may take a tenth of all connections
 SOCKET_ERRORS = (trio.BrokenResourceError, trio.ClosedResourceError, OSError)
 PEER_FAULTS = (ProtocolError, *SOCKET_ERRORS)
 # The first that fits: a slow peer's socket may break as well.
 DISCONNECT_REASONS: tuple[tuple[type[Exception] | tuple[type[Exception], ...], str], ...] = (
     (SlowPeer, "slow"),
+    (HeavyPeer, "heavy"),
     (IdlePeer, "idle"),
     (BlockedPeer, "blocked"),
     (HungUp, "hangup"),
@@ -62,18 +62,42 @@ class Lobby:
 
     limits: PeerLimits
     unauthenticated: Counter[str] = field(default_factory=Counter)
-    connections: set[Connection] = field(default_factory=set)
+    connections: dict[Connection, None] = field(default_factory=dict)
     identities: Counter[bytes] = field(default_factory=Counter)
+    handshakes: dict[trio.CancelScope, str] = field(default_factory=dict)
+    """Those under way, the oldest first, and the address of each."""
+    max_held_bytes: int = MAX_HELD_BYTES
+    held_bytes: int = 0
+    """Of packets that peers have not finished and of answers they have not read; see ``Connection.held_bytes``."""
 
     def refusal(self, address: str) -> str | None:
         """The bound that keeps ``address`` from starting a handshake now."""
-        if self.unauthenticated.total() >= self.limits.max_unauthenticated:
-            return "unauthenticated"
         if self.unauthenticated[address] >= self.limits.max_unauthenticated_per_address:
             return "unauthenticated_per_address"
-        if len(self.connections) >= self.limits.max_connections:
+        if len(self.connections) + self.unauthenticated.total() >= self.limits.max_connections:
             return "connections"
         return None
+
+    def begin(self, handshake: trio.CancelScope, address: str) -> bool:
+        """One more handshake. False: that was too much, and another is cancelled.
+
+        It is the oldest of the address that has most of them under way: who floods us pushes out itself, and whoever
+        shakes hands as quickly as people do comes in all the same.
+        """
+        is_crowded = self.unauthenticated.total() >= self.limits.max_unauthenticated
+        if is_crowded:
+            crowd = max(self.unauthenticated, key=self.unauthenticated.__getitem__)
+            oldest = next(each for each, origin in self.handshakes.items() if origin == crowd)
+            self.end(oldest)
+            oldest.cancel()
+        self.handshakes[handshake] = address
+        self.unauthenticated[address] += 1
+        return not is_crowded
+
+    def end(self, handshake: trio.CancelScope) -> None:
+        """It came to something or not; again does no harm."""
+        if (address := self.handshakes.pop(handshake, None)) is not None:
+            self.unauthenticated -= Counter((address,))
 
     def is_crowded_by(self, peer: Peer) -> bool:
         """Does this peer have all the connections one may have? (The key of a code is many people's.)"""
@@ -81,6 +105,19 @@ class Lobby:
             return False
         share = self.limits.max_connections // GUESTS_SHARE if peer.role is Role.GUEST else 0
         return self.identities[peer.key] >= max(share, self.limits.max_connections_per_identity)
+
+    def hold(self, change: int) -> bool:
+        """More (or less) is held for a peer than before. False: that was too much, and the heaviest peer is dropped.
+
+        Those who are no members first: every single peer may be within its bounds, but strangers can be many.
+        """
+        self.held_bytes += change
+        if self.held_bytes <= self.max_held_bytes:
+            return True
+        heavy = [each for each in self.connections if each.held_bytes]
+        heaviest = max(heavy, key=lambda each: (each.peer.role is not Role.MEMBER, each.held_bytes))
+        heaviest.drop(HeavyPeer(f"{heaviest.held_bytes} bytes are held for this peer, and there is no room for all"))
+        return False
 
     def drop_blocked(self, key: bytes) -> None:
         """Drop the connections of someone the pub has just blocked."""
@@ -108,7 +145,8 @@ class Lobby:
 
     def drop_idle(self, now: float) -> list[Connection]:
         """Drop and return the connections that brought no byte for ``idle_seconds``."""
-        idle = [each for each in self.connections if now - each.last_received > self.limits.idle_seconds]
+        quiet = [each for each in self.connections if now - each.last_received > self.limits.idle_seconds]
+        idle = [each for each in quiet if not each.is_held_back]
         for connection in idle:
             connection.drop(IdlePeer(f"nothing received for {self.limits.idle_seconds:g} seconds"))
         return idle
@@ -131,20 +169,6 @@ class Host:
     lobby: Lobby
 
 
-def keep_alive(transport: trio.SocketStream, seconds: float) -> None:
-    """Let the kernel probe a quiet connection after ``seconds``, and give up on a dead one in about as long again.
-
-    A firewall that forgot the connection, a phone that went into a tunnel: nothing else tells us.
-    """
-    probe = max(1, round(seconds / KEEPALIVE_PROBES))
-    transport.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
-    transport.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE, max(1, round(seconds)))
-    transport.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPINTVL, probe)
-    transport.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPCNT, KEEPALIVE_PROBES)
-    # what was sent and is not acknowledged: the probes above are not sent while there is such data
-    transport.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, round(seconds * 2000))
-
-
 async def run_peer(host: Host, transport: trio.abc.Stream, address: str) -> None:
     """Serve one incoming connection to its end. Closes ``transport``; only cancellation comes out."""
     try:
@@ -156,7 +180,10 @@ async def run_peer(host: Host, transport: trio.abc.Stream, address: str) -> None
 
 @contextmanager
 def contained(metrics: Metrics, address: str) -> Iterator[None]:
-    """The edge that nothing of a peer gets past: its faults and our bugs are accounted for and end here."""
+    """The edge that nothing of a peer gets past: its faults and our bugs are accounted for and end here.
+
+    A store that can't be read gets past: that is no peer's doing, and ends the pub.
+    """
     try:
         yield
     except Exception as error:
@@ -171,6 +198,8 @@ def contained(metrics: Metrics, address: str) -> Iterator[None]:
 
 def _account(metrics: Metrics, error: BaseException, address: str) -> None:
     leaves = list(_leaves(error))
+    if broken := [leaf for leaf in leaves if isinstance(leaf, StoreError)]:
+        raise broken[0] from None
     if any(not isinstance(leaf, PEER_FAULTS) for leaf in leaves):
         metrics.internal_errors.inc()
         metrics.disconnects.labels("bug").inc()
@@ -198,11 +227,16 @@ async def _serve(host: Host, transport: trio.abc.Stream, address: str) -> None:
         metrics.limit_hits.labels(limit).inc()
         metrics.handshakes.labels("crowded").inc()
         return
-    lobby.unauthenticated[address] += 1
-    try:
-        entrance = await _shake_hands(host, transport)
-    finally:
-        lobby.unauthenticated -= Counter((address,))
+    entrance: tuple[SecretStream, Role] | None = None
+    with trio.CancelScope() as handshake:
+        if not lobby.begin(handshake, address):
+            metrics.limit_hits.labels("unauthenticated").inc()
+        try:
+            entrance = await _shake_hands(host, transport)
+        finally:
+            lobby.end(handshake)
+    if handshake.cancelled_caught:
+        metrics.handshakes.labels("crowded").inc()
     if entrance is not None:
         stream, role = entrance
         await serve_connection(host, stream, Peer(stream.peer_key, role, address))
@@ -246,6 +280,11 @@ async def serve_connection(host: Host, stream: trio.abc.Stream, peer: Peer) -> N
     if lobby.is_crowded_by(peer):
         metrics.limit_hits.labels("connections_per_identity").inc()
         return
+
+    def hold(change: int) -> None:
+        if not lobby.hold(change):
+            metrics.limit_hits.labels("held_bytes").inc()
+
     connection = Connection(
         stream,
         peer,
@@ -253,8 +292,9 @@ async def serve_connection(host: Host, stream: trio.abc.Stream, peer: Peer) -> N
         is_allowed=host.is_allowed,
         max_outbound=MAX_CONTROL_OUTBOUND if peer.role is Role.CONTROL else lobby.limits.outbound_bytes_per_peer,
         metrics=metrics,
+        hold=None if peer.role is Role.CONTROL else hold,
     )
-    lobby.connections.add(connection)
+    lobby.connections[connection] = None
     lobby.identities[peer.key] += 1
     connected.inc()
     try:
@@ -267,7 +307,7 @@ async def serve_connection(host: Host, stream: trio.abc.Stream, peer: Peer) -> N
         metrics.disconnects.labels("goodbye").inc()
     finally:
         connected.dec()
-        lobby.connections.discard(connection)
+        del lobby.connections[connection]
         lobby.identities -= Counter((peer.key,))
         for limit, count in connection.session.limit_hits.items():
             metrics.limit_hits.labels(limit).inc(count)

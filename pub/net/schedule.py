@@ -5,9 +5,9 @@ chose and a day for those that were found, shortened by chance so that peers whi
 together. A connection that does not last counts as a failure, else a peer that takes us and drops us would be dialled
 without end. What failed for weeks, whatever was tried, is forgotten, unless the settings name it.
 
-Everything here is pure. ``now`` is the wall clock in milliseconds, because it is kept over restarts; if that clock
-jumps, an address that lies further ahead than any delay is due. ``luck`` is a random number from 0 to 1. What changed
-is fetched with ``take_changes`` and written by whoever owns the store.
+Everything here is pure. ``now`` is the wall clock in milliseconds, because it is kept over restarts; if that clock is
+set back, an address that lies further ahead than its delay is due. ``luck`` is a random number from 0 to 1. What has
+changed is fetched with ``take_changes`` and written by whoever owns the store.
 """
 
 from collections.abc import Callable, Container, Iterable
@@ -40,7 +40,7 @@ class Schedule:
     def __init__(self, records: Iterable[PeerRecord] = ()) -> None:
         self.records = {record.address: record for record in records}
         self.limit_hits = 0
-        self._changed: set[Address] = set()
+        self._changed: dict[Address, None] = {}
 
     def take_changes(self) -> dict[Address, PeerRecord | None]:
         """What changed since the last time, by address; None: forgotten."""
@@ -52,7 +52,7 @@ class Schedule:
 
     def configure(self, addresses: Iterable[Address], now: float) -> None:
         """Take over the settings: what they name is in the book, what they do not name any more is not."""
-        named = set(addresses)
+        named = dict.fromkeys(addresses)
         for record in list(self.records.values()):
             if record.source is Source.CONFIG and record.address not in named:
                 self.remove(record.address)
@@ -74,7 +74,7 @@ class Schedule:
 
     def remove(self, address: Address) -> bool:
         """Forget an address; False when it was not known."""
-        self._changed.add(address)
+        self._changed[address] = None
         return self.records.pop(address, None) is not None
 
     def remove_found(self, key: bytes) -> None:
@@ -127,7 +127,7 @@ class Schedule:
 
     def _put(self, record: PeerRecord) -> None:
         self.records[record.address] = record
-        self._changed.add(record.address)
+        self._changed[record.address] = None
 
     def _found(self, key: bytes | None = None) -> list[PeerRecord]:
         return [
@@ -159,7 +159,7 @@ def _delay(source: Source, failures: int, luck: float) -> float:
 
 def _is_due(record: PeerRecord, now: float) -> bool:
     wait = record.next_try - now
-    return wait <= 0 or wait > LONGEST_DELAY[record.source]
+    return wait <= 0 or wait > _delay(record.source, record.failures or 1, luck=1.0)
 
 
 def _is_defunct(record: PeerRecord, now: float) -> bool:

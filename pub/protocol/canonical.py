@@ -27,6 +27,7 @@ from pub.errors import InvalidJson
 MAX_DEPTH = 64
 
 MAX_SAFE = 2**53  # every integer up to here is a double of its own
+_SAFE_DIGITS = 15  # so many characters never say a larger one
 MAX_INDEX = 2**32 - 2  # ECMAScript: the largest array index
 
 _INDEX = re.compile(r"0|[1-9][0-9]{0,9}")
@@ -103,23 +104,28 @@ def _number(text: str) -> int | float:
     return int(number) if number.is_integer() and abs(number) <= MAX_SAFE else number
 
 
+def _integer(text: str) -> int | float:
+    return int(text) if len(text) <= _SAFE_DIGITS else _number(text)
+
+
 def _refuse_constant(text: str) -> NoReturn:
     raise ValueError(f"{text} is no JSON")
 
 
-_DECODER = json.JSONDecoder(parse_float=_number, parse_int=_number, parse_constant=_refuse_constant)
-
-
-def _containers(value: Any) -> list[Any]:
-    children = value.values() if isinstance(value, dict) else value
-    return [child for child in children if isinstance(child, (dict, list))]
+_DECODER = json.JSONDecoder(parse_float=_number, parse_int=_integer, parse_constant=_refuse_constant)
 
 
 def _is_deep(value: Any) -> bool:
-    level = _containers([value])
+    level = [value]
     for _ in range(MAX_DEPTH):
-        level = [child for node in level for child in _containers(node)]
-    return bool(level)
+        below: list[Any] = []
+        for node in level:
+            if type(node) is dict:
+                below.extend(node.values())
+            elif type(node) is list:
+                below.extend(node)
+        level = below
+    return any(type(node) in (dict, list) for node in level)
 
 
 def _text(value: Any, newline: str, step: str, colon: str) -> str:

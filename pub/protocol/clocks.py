@@ -64,7 +64,7 @@ class UnknownFeeds:
     __slots__ = ("_notes", "unanswered")
 
     def __init__(self) -> None:
-        self.unanswered: set[bytes] = set()
+        self.unanswered: dict[bytes, None] = {}  # a set that keeps its order, which any replay must find again
         self._notes: dict[bytes, int] = {}
 
     def remember(self, key: bytes, note: int) -> bool:
@@ -72,7 +72,7 @@ class UnknownFeeds:
         if key not in self._notes:
             if len(self._notes) >= MAX_UNKNOWN_WANTS:
                 return False
-            self.unanswered.add(key)
+            self.unanswered[key] = None
         self._notes[key] = note
         return True
 

@@ -22,6 +22,7 @@ A peer that reuses a number while it is open is refused. After it is forgotten i
 must drop what it holds for a number with the last event or answer of that number.
 """
 
+import math
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from typing import Any
@@ -76,6 +77,8 @@ BODY_LIMIT = 1024 * 1024
 
 # A client without EBT opens one history stream per feed it follows; each costs a handler.
 MAX_OPEN_REQUESTS = 4096
+
+COSTLY_BYTES = 256  # of a request count as one packet of a turn: parsing them costs as much
 
 # Streams we are done with, kept until the peer echoes our end. Not every implementation does: the oldest are dropped.
 MAX_LINGERING = 1024
@@ -146,12 +149,14 @@ class Session:
 
     __slots__ = (
         *("_calls", "_has_left", "_last_number", "_lingering", "_outgoing", "_reader", "_their_calls"),
-        *("limit_hits", "max_open_requests"),
+        *("_turn", "_turn_left", "limit_hits", "max_open_requests"),
     )
 
-    def __init__(self, max_open_requests: int = MAX_OPEN_REQUESTS) -> None:
+    def __init__(self, max_open_requests: int = MAX_OPEN_REQUESTS, turn: float = math.inf) -> None:
+        """`turn`: how many packets are looked at until `next_turn` is called."""
         self.max_open_requests = max_open_requests
         self.limit_hits: Counter[str] = Counter()
+        self._turn = self._turn_left = turn
         self._reader = PacketReader(self._body_limit)
         self._calls: dict[int, Call] = {}
         self._their_calls = 0  # without the lingering
@@ -170,14 +175,20 @@ class Session:
         call = self._calls.get(number)
         return call is not None and call.is_watched
 
+    def is_writable(self, number: int) -> bool:
+        """May we still send data of this stream?"""
+        call = self._calls.get(number)
+        return call is not None and call.open_here
+
     def receive_data(self, data: bytes) -> None:
         """Take in bytes from the wire; then ask `next_event` until it gives None."""
         self._reader.receive_data(data)
 
     def next_event(self) -> Event | None:
-        """What happened next, or None until more arrives. Raises MuxrpcError: drop the connection."""
+        """What happened next, or None until more arrives, or until the next turn. Raises MuxrpcError: drop the peer."""
         next_packet = self._reader.next_packet
-        while (packet := next_packet()) is not None:
+        while self._turn_left and (packet := next_packet()) is not None:
+            self._turn_left -= 1
             if isinstance(packet, Goodbye):
                 return self._receive_goodbye()
             call = self._calls.get(packet.request)
@@ -186,6 +197,16 @@ class Session:
             if (event := self._receive(packet, call)) is not None:
                 return event
         return None
+
+    def next_turn(self) -> bool:
+        """Go on after a turn. False: the last one was not used up, so there is nothing to go on with."""
+        left, self._turn_left = self._turn_left, self._turn
+        return not left
+
+    @property
+    def unread(self) -> int:
+        """How many bytes were received and not looked at, such as those of a packet that is not whole."""
+        return self._reader.unread
 
     def data_to_send(self) -> bytes:
         """The answers the session gave by itself since the last time."""
@@ -258,6 +279,11 @@ class Session:
         if (call := self._calls.get(number)) is not None:
             call.body_limit = limit
 
+    def close(self) -> None:
+        """The connection is gone: what did not arrive whole is forgotten."""
+        self.goodbye()
+        self._reader.close()
+
     def goodbye(self) -> bytes:
         """Close the session. Whatever is open is lost on both sides."""
         if self._has_left:
@@ -328,6 +354,7 @@ class Session:
         return StreamEnded(number, error) if call.is_watched else None
 
     def _receive_request(self, packet: Packet) -> RequestReceived | None:
+        self._turn_left = max(self._turn_left - len(packet.body) // COSTLY_BYTES, 0)
         try:
             self._check_room(packet)
             request = parse_request(packet)

@@ -99,6 +99,11 @@ class PacketReader:
         self._pending = bytearray()  # what came after _buffer
         self._is_closed = False
 
+    @property
+    def unread(self) -> int:
+        """How many bytes wait for the rest of their packet, or to be asked for."""
+        return len(self._buffer) - self._offset + len(self._pending)
+
     def receive_data(self, data: bytes) -> None:
         """Take in bytes from the wire; after the goodbye they are dropped."""
         if self._is_closed:
@@ -108,6 +113,13 @@ class PacketReader:
             self._offset = 0
         else:
             self._pending += data
+
+    def close(self) -> None:
+        """Forget what was not read, and take in nothing more."""
+        self._is_closed = True
+        self._buffer = b""
+        self._offset = 0
+        self._pending = bytearray()
 
     def next_packet(self) -> Packet | Goodbye | None:
         """The next whole packet, or None until more arrives. Raises MuxrpcError, and then for ever."""
@@ -120,7 +132,8 @@ class PacketReader:
         if length > FREE_BODY:
             self._check_length(request, length)
         elif length == 0 and request == 0:
-            return self._close()
+            self.close()
+            return Goodbye()
         stream, end, body_type = _SHAPES[flags & 15]
         if body_type is None:
             raise MuxrpcError(f"packet of request {request}: unknown message type")
@@ -147,10 +160,3 @@ class PacketReader:
         self._offset = 0
         self._pending = bytearray()
         return True
-
-    def _close(self) -> Goodbye:
-        self._is_closed = True
-        self._buffer = b""
-        self._offset = 0
-        self._pending = bytearray()
-        return Goodbye()

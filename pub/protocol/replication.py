@@ -16,7 +16,7 @@ The rules are those of the reference implementation (epidemic-broadcast-trees), 
 * A lower number than before is believed: the peer may have lost data.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from enum import Enum
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -49,28 +49,9 @@ class ReplicatorSession:
     """One peer, from `Replicator.open` to `close`. `peer_feed` is its own feed; set it when the feed gets a number."""
 
     __slots__ = (
-        "_clock",
-        "_denied",
-        "_dirty",
-        "_dropped",
-        "_is_hidden",
-        "_may_speak",
-        "_opening",
-        "_owes_frame",
-        "_pending",
-        "_refused",
-        "_replicator",
-        "_submitted",
-        "_told",
-        "_turn",
-        "_unconfirmed",
-        "_unknown",
-        "benched",
-        "bit",
-        "cursor",
-        "heard",
-        "peer_feed",
-        "slot",
+        *("_clock", "_denied", "_dirty", "_dropped", "_is_hidden", "_may_speak", "_opening", "_owes_frame"),
+        *("_pending", "_refused", "_replicator", "_submitted", "_told", "_turn", "_unconfirmed", "_unknown"),
+        *("benched", "bit", "cursor", "heard", "peer_feed", "slot"),
     )
 
     def __init__(
@@ -109,14 +90,15 @@ class ReplicatorSession:
 
     def receive_notes(self, notes: Mapping[str, object], now: float) -> None:
         """Take in a note object. What is no note of no feed is skipped."""
-        replicator = self._replicator
-        replicator.senders.now = now
-        if not self._may_speak:
-            self._may_speak = True
-            self._opening = len(replicator.followed)
-        number_of = replicator.numbers.get
+        self.heed_notes(self.sift_notes(notes.items()), now)
+
+    def sift_notes(self, notes: Iterable[tuple[str, object]]) -> dict[int, int]:
+        """The first half of `receive_notes`, for a part of a large note object: the notes of feeds that have a number
+        here. Those of other feeds are remembered, what is no note of no feed is skipped.
+        """
+        number_of = self._replicator.numbers.get
         known: dict[int, int] = {}
-        for text, note in notes.items():
+        for text, note in notes:
             if type(note) is not int or not -1 <= note <= MAX_NOTE:
                 continue
             try:
@@ -127,21 +109,29 @@ class ReplicatorSession:
             if feed is not None:
                 known[feed] = note
             elif not self._unknown.remember(key, note):
-                replicator.limit_hits["unknown_wants"] += 1
+                self._replicator.limit_hits["unknown_wants"] += 1
+        return known
+
+    def heed_notes(self, known: Mapping[int, int], now: float) -> None:
+        """The second half of `receive_notes`: all at once, since our first words depend on all of the peer's."""
+        replicator = self._replicator
+        replicator.senders.now = now
+        if not self._may_speak:
+            self._may_speak = True
+            self._opening = len(replicator.followed)
         self._clock.update(known)
         for feed, note in known.items():
             self._unconfirmed.discard(feed)
             self._heed(feed, note)
         if self.has_work:
-            replicator.woken.add(self)
+            replicator.woken[self] = None
 
     def expects(self, feed: int, sequence: int, now: float) -> Expectation:
         """What a message that arrives from the peer is to us. One that is NEXT counts as submitted, until the head of
-        its feed has reached it, or until `refused` or `withdrawn`. A gap from the peer we asked is a refusal already.
+        its feed has reached it, or until `refused` or `withdrawn`. A gap, unless we made it, refuses the peer we asked.
         """
         replicator = self._replicator
-        head = replicator.heads[feed]
-        submitted = self._submitted.get(feed, 0)
+        head, submitted = replicator.heads[feed], self._submitted.get(feed, 0)
         last = max(head, submitted)
         if not submitted and not (feed in self._told and self.shares(feed)):
             self._drop(feed)
@@ -159,7 +149,9 @@ class ReplicatorSession:
         if sequence <= last:
             self._repeated(feed, sequence, head)
             return Expectation.DUPLICATE
-        if replicator.senders.by_feed.get(feed) is self and feed not in self._dropped:
+        if feed in self._dropped:
+            return Expectation.NOT_WANTED
+        if replicator.senders.by_feed.get(feed) is self:
             self.refused(feed)
         return Expectation.GAP
 
@@ -170,12 +162,12 @@ class ReplicatorSession:
         self.note_later(feed)
 
     def withdrawn(self, feed: int) -> None:
-        """What was handed in could not be stored, through no fault of the peer: ask for it again later."""
-        self.forget_submitted(feed)
-        senders = self._replicator.senders
-        if senders.by_feed.get(feed) is self:
-            senders.bench(feed, self)
-            senders.release(feed, self)
+        """What was handed in could not be stored, through no fault of the peer: `Senders.resume` asks for it again."""
+        if (last := self._submitted.get(feed)) is not None:
+            self.forget_submitted(feed)
+            self._clock.advance(feed, last)  # it has that much, even if it never said so
+            self._replicator.senders.release(feed, self)
+            self._replicator.senders.announced(feed, self)
             self.note_later(feed)
 
     def visibility_changed(self, feed: int) -> None:
@@ -186,7 +178,7 @@ class ReplicatorSession:
             self._part_with(feed)
             if feed in self._told:
                 self._pending.add(feed)
-        self._replicator.woken.add(self)
+        self._replicator.woken[self] = None
 
     def close(self) -> Clock:
         """End the session. Returns what to save for the next one with this peer: only what it told us it has."""
@@ -222,7 +214,7 @@ class ReplicatorSession:
                 feed = self._pending.pop()
                 notes[feed_id(keys[feed])] = self._word_on(feed)
             elif self._unknown.unanswered:
-                notes[feed_id(self._unknown.unanswered.pop())] = -1
+                notes[feed_id(self._unknown.unanswered.popitem()[0])] = -1
             elif self.cursor < len(followed):
                 self.cursor += 1
                 self._consider(followed[self.cursor - 1], self.cursor <= self._opening)
@@ -271,7 +263,7 @@ class ReplicatorSession:
     def note_later(self, feed: int) -> None:
         """Our word on this feed has changed."""
         self._pending.add(feed)
-        self._replicator.woken.add(self)
+        self._replicator.woken[self] = None
 
     def offer(self, feed: int, head: int) -> bool:
         """Our head of this feed is now `head`. False if the peer has nothing to do with the feed after all."""
@@ -284,7 +276,7 @@ class ReplicatorSession:
                 self._pending.add(feed)
             else:
                 self._dirty.add(feed)
-            self._replicator.woken.add(self)
+            self._replicator.woken[self] = None
         return True
 
     def landed(self, feed: int, head: int) -> None:

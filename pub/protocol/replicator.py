@@ -58,13 +58,13 @@ class Replicator:
         self.keys = keys
         self.numbers = numbers
         self.heads = heads
-        self.woken: set[ReplicatorSession] = set()
+        self.woken: dict[ReplicatorSession, None] = {}  # a set that keeps its order, which any replay must find again
         self.limit_hits: Counter[str] = Counter()
         self.replicated: set[int] = set()
         self.followed = array("I")  # in the order of replicate(); a feed that was stopped and resumed is there twice
         self.interested: dict[int, int] = {}  # feed -> slots of the sessions whose peer replicates it
         self.in_flight: dict[int, int] = {}  # feed -> slots of the sessions whose messages are being appended
-        self._sessions: set[ReplicatorSession] = set()
+        self._sessions: dict[ReplicatorSession, None] = {}  # likewise
         self._slots = Slots()
         self.senders = Senders(heads, self._slots)
 
@@ -112,8 +112,7 @@ class Replicator:
         slot = self._slots.take()
         session = ReplicatorSession(self, slot, speaks_first, peer_feed, saved or Clock(), is_hidden)
         self._slots[slot] = session
-        self._sessions.add(session)
-        self.woken.add(session)
+        self._sessions[session] = self.woken[session] = None
         return session
 
     def appended(self, feed: int) -> None:
@@ -143,8 +142,8 @@ class Replicator:
     def closed(self, session: ReplicatorSession) -> None:
         """Part of `ReplicatorSession.close`."""
         self._slots[session.slot] = None
-        self._sessions.discard(session)
-        self.woken.discard(session)
+        self._sessions.pop(session, None)
+        self.woken.pop(session, None)
         self.senders.leave(session)
 
     def _rewrite_followed(self) -> None:

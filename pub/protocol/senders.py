@@ -7,6 +7,8 @@ feed is asked at once. (The reference lets whoever claims more interrupt a sende
 A sender that owes us messages and sends nothing goes on the *bench* for that feed: nobody asks it again for a while,
 unless nobody else is left; then it stays sender, but anybody may take its place.
 
+While we can store nothing, nobody is asked. Who announces more meanwhile is remembered, and asked when we can.
+
 Who announced more than we have is a bitmap over session slots. A bit is a hint: the clock of the session decides, and a
 bit whose session is gone, or has nothing more, is cleared when it is met.
 """
@@ -58,7 +60,18 @@ class Senders:
     of them than we have.
     """
 
-    __slots__ = ("_ahead", "_benches", "_check_at", "_heads", "_slots", "awaited", "by_feed", "now", "unasked")
+    __slots__ = (
+        "_ahead",
+        "_benches",
+        "_check_at",
+        "_heads",
+        "_is_held",
+        "_slots",
+        "awaited",
+        "by_feed",
+        "now",
+        "unasked",
+    )
 
     def __init__(self, heads: Sequence[int], slots: Slots) -> None:
         self.now = 0.0
@@ -68,8 +81,19 @@ class Senders:
         self.by_feed: dict[int, ReplicatorSession] = {}  # the sender of each feed
         self.awaited: dict[int, float] = {}  # feed -> when its sender was asked, or last sent some of what it owes us
         self._ahead: dict[int, int] = {}  # feed -> slots of the sessions that announced more than we had
-        self._benches: set[ReplicatorSession] = set()  # sessions that sit on the bench for some feed
+        self._benches: dict[ReplicatorSession, None] = {}  # sessions that sit on the bench for some feed
         self._check_at: float | None = None
+        self._is_held = False
+
+    def hold(self) -> None:
+        """Ask nobody for anything until `resume`. Who is asked already learns it when what it sends is `withdrawn`."""
+        self._is_held = True
+
+    def resume(self) -> None:
+        """Ask for what was announced and not taken meanwhile."""
+        self._is_held = False
+        for feed in [feed for feed in self._ahead if feed not in self.awaited]:
+            self._settle(feed, None)
 
     def volunteer(self, feed: int, session: "ReplicatorSession") -> None:
         """We write to this session about a feed anyway: ask it if nobody is asked, or if the feed is its own."""
@@ -118,7 +142,7 @@ class Senders:
     def bench(self, feed: int, session: "ReplicatorSession") -> None:
         """Do not ask this session for a feed for a while."""
         session.benched[feed] = self.now + BENCH_SECONDS
-        self._benches.add(session)
+        self._benches[session] = None
         self._look_in(TICK_SECONDS)
 
     def dismiss(self, feed: int) -> None:
@@ -137,7 +161,7 @@ class Senders:
 
     def leave(self, session: "ReplicatorSession") -> None:
         """The session is closed (its slot is empty already)."""
-        self._benches.discard(session)
+        self._benches.pop(session, None)
         for feed in [feed for feed, sender in self.by_feed.items() if sender is session]:
             self.release(feed, session)
 
@@ -162,7 +186,7 @@ class Senders:
                 if session.sequence(feed) > self._heads[feed] and session.shares(feed):
                     self.announced(feed, session)
             if not session.benched:
-                self._benches.discard(session)
+                self._benches.pop(session, None)
         self._check_at = now + TICK_SECONDS if self.awaited or self._benches else None
 
     def _look_in(self, seconds: float) -> None:
@@ -171,6 +195,8 @@ class Senders:
 
     def _ask(self, feed: int, session: "ReplicatorSession") -> None:
         """Make this session the sender of a feed; the old one is told to stop."""
+        if self._is_held:
+            return
         old = self.by_feed.get(feed)
         if old is not None:
             old.note_later(feed)

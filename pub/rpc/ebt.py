@@ -8,18 +8,19 @@ costs: the log is the queue.
 
 from collections import Counter
 from functools import partial
+from itertools import islice
 from typing import Any, NamedTuple
 
 import msgspec
 import structlog
 import trio
 
-from pub.errors import RpcError
+from pub.errors import RpcError, StoringStopped
 from pub.net.connection import Connection, Method, Methods, RpcStream
 from pub.net.roles import Role
 from pub.protocol.clocks import Clock
 from pub.protocol.contacts import BLOCK
-from pub.protocol.ebt import MessageFrame, decode_note, parse_frame
+from pub.protocol.ebt import MAX_FRAME, MessageFrame, Notes, decode_note, parse_clock, parse_frame
 from pub.protocol.muxrpc import CLOSED_TEXT, Kind
 from pub.protocol.replication import ReplicatorSession
 from pub.protocol.replicator import Replicator
@@ -35,6 +36,7 @@ NAME = ("ebt", "replicate")
 VERSION = 3
 FORMAT = "classic"
 CLOCK_LIMIT = 8 << 20  # bytes of one frame: the clock of 130,000 feeds at 60 bytes a note
+NOTES_PER_TURN = 1000  # of a peer's, before others get their turn: 2 ms
 NOTES_PER_FRAME = 5000  # 300 KB of notes in one packet: between them, messages of other feeds may pass
 RECONNECTED = "reconnected to peer"  # what the older of two sessions is told
 
@@ -58,6 +60,8 @@ class Replication:
         self._unsaved: dict[bytes, bytes] = {}
         self._timeout: float | None = None  # when ``run`` means to look at the state machine again
         self._bell = trio.Event()
+        self.clock_desk = trio.Lock()
+        """Clocks too large for one turn are taken in one at a time: as objects they are five times as large."""
 
     def watch(self, changes: Changes) -> None:
         """Called after each commit: who follows whom decides what we replicate, then everybody who waits is woken."""
@@ -89,11 +93,19 @@ class Replication:
             if pub.graph.is_blocking(pub.own, target):
                 pub.lobby.drop_blocked(pub.log.keys[target])
 
+    def watch_disk(self) -> None:
+        """Called when the disk has become full, and when it has room again: only then it makes sense to ask."""
+        if self._pub.ingest.disk.full is None:
+            self.replicator.senders.resume()
+            self.wake()
+        else:
+            self.replicator.senders.hold()
+
     def wake(self) -> None:
         """Let the senders know that the state machine has something for them."""
         woken = self.replicator.woken
         while woken:
-            stream = self._streams.get(woken.pop())
+            stream = self._streams.get(woken.popitem()[0])
             if stream is not None:
                 stream.wake()
         if self._unsaved or self.replicator.next_timeout() != self._timeout:
@@ -105,14 +117,15 @@ class Replication:
     async def run(self) -> None:
         """Look after feeds whose sender has gone quiet, for ever."""
         while True:
+            while self._unsaved:
+                await self.save_clocks()
             self._bell = trio.Event()
             self._timeout = self.replicator.next_timeout()
-            with trio.move_on_at(float("inf") if self._timeout is None else self._timeout):
+            with trio.move_on_at(float("inf") if self._timeout is None else self._timeout) as wait:
                 await self._bell.wait()
-                await self.save_clocks()
-                continue
-            self.replicator.timeout(trio.current_time())
-            self.wake()
+            if wait.cancelled_caught:
+                self.replicator.timeout(trio.current_time())
+                self.wake()
 
     async def save_clocks(self) -> None:
         """Put the clocks of the sessions that have ended on disk. (If that is missed, the next greeting is longer.)"""
@@ -120,8 +133,8 @@ class Replication:
             clocks = dict(self._unsaved)
             try:
                 await self._pub.ingest.write(partial(self._put_clocks, clocks))
-            except RpcError as refusal:
-                log.warning("clocks_not_saved", reason=refusal.message)
+            except StoringStopped as refusal:
+                log.debug("clocks_not_saved", reason=refusal.message)
             for key, clock in clocks.items():
                 if self._unsaved.get(key) is clock:  # no newer one: only now may a peer that is back get it from disk
                     del self._unsaved[key]
@@ -205,6 +218,7 @@ class EbtStream:
         self.is_silent = is_silent
         """We called and the peer has not answered yet: it may not know EBT."""
         self.key = stream.connection.peer.key
+        self._is_over = False
         self._pub = pub
         self._incoming = Incoming(pub, session, partial(pub.legacy.recover, stream.connection))
 
@@ -214,16 +228,23 @@ class EbtStream:
             self.is_silent = False
             self._pub.legacy.end(self.key)
         for body in bodies:
+            if len(body) > MAX_FRAME:
+                await self._receive_clock(body)
+                if self._is_over:  # a newer session of this peer has begun meanwhile
+                    return
+                continue
             frame = parse_frame(body)
             if isinstance(frame, MessageFrame):
                 self._incoming.take(frame, body)
             else:
-                self._receive_notes(frame)
+                self.session.receive_notes(frame, trio.current_time())
+                self._hear_of_own_feed(frame)
         self._pub.replication.wake()
         await self._incoming.hand_in()
 
     def ended(self, error: RpcError | None) -> None:
         """The peer ended the stream, refused it, or went away."""
+        self._is_over = True
         self._incoming.close()
         self._pub.ingest.own_feed.left(self.key, trio.current_time())
         self._pub.replication.forget(self)
@@ -246,14 +267,23 @@ class EbtStream:
         self._pub.metrics.tally.sent_messages += len(page)
         return page
 
-    def _receive_notes(self, notes: dict[str, int]) -> None:
-        self.session.receive_notes(notes, trio.current_time())
-        note = decode_note(notes.get(self._pub.keys.id))
-        if note is not None:
-            self._hear_of_own_feed(note.sequence)
+    async def _receive_clock(self, body: bytes) -> None:
+        async with self._pub.replication.clock_desk:
+            notes, known = parse_clock(body), dict[int, int]()
+            left = iter(notes.items())
+            while not self._is_over and (part := list(islice(left, NOTES_PER_TURN))):
+                known |= self.session.sift_notes(part)
+                await trio.lowlevel.checkpoint()
+            if not self._is_over:
+                self.session.heed_notes(known, trio.current_time())
+                self._hear_of_own_feed(notes)
 
-    def _hear_of_own_feed(self, sequence: int) -> None:
-        """The peer has our own feed up to ``sequence``: is that more than we have, or all there is?"""
+    def _hear_of_own_feed(self, notes: Notes) -> None:
+        """How far has the peer our own feed: more than we have, or all there is?"""
+        note = decode_note(notes.get(self._pub.keys.id))
+        if note is None:
+            return
+        sequence = note.sequence
         own_feed, head = self._pub.ingest.own_feed, self._pub.log.heads[self._pub.own]
         is_member = self.stream.connection.peer.role is Role.MEMBER
         if sequence > head:

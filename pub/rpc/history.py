@@ -31,7 +31,7 @@ class LiveHistory:
 
     def __init__(self, pub: Pub) -> None:
         self._pub = pub
-        self._waiting: dict[bytes, set[History]] = {}
+        self._waiting: dict[bytes, dict[History, None]] = {}
 
     @property
     def count(self) -> int:
@@ -40,13 +40,13 @@ class LiveHistory:
 
     def add(self, history: "History") -> None:
         """Wake ``history`` whenever its feed grows."""
-        self._waiting.setdefault(history.key, set()).add(history)
+        self._waiting.setdefault(history.key, {})[history] = None
 
     def discard(self, history: "History") -> None:
         """Its stream has ended."""
         waiting = self._waiting.get(history.key)
         if waiting is not None:
-            waiting.discard(history)
+            waiting.pop(history, None)
             if not waiting:
                 del self._waiting[history.key]
 

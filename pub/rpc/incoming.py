@@ -37,7 +37,7 @@ class Taker(Protocol):
         ...
 
     def withdrawn(self, feed: int) -> None:
-        """What was handed in could not be stored, through no fault of the peer."""
+        """What was handed in could not be stored, through no fault of the peer: ask again when the disk has room."""
         ...
 
 
@@ -96,8 +96,9 @@ class Incoming:
         if self._is_closed or not self._taker.shares(feed):
             return  # the peer has gone, or was refused already: what it sent behind that fails as well
         if outcome is NotStored.DISK_FULL:
-            self._taker.withdrawn(feed)
-        else:
-            self._taker.refused(feed)
+            self._taker.withdrawn(feed)  # the log has said that the disk is full, and need not say it for each message
+            self._pub.replication.wake()
+            return
+        self._taker.refused(feed)
         self._pub.replication.wake()
         log.info("message_refused", feed=feed_id(self._pub.log.keys[feed]), sequence=sequence, reason=reason)

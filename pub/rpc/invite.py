@@ -14,7 +14,7 @@ from typing import Any
 
 import msgspec
 
-from pub.errors import InvalidInvite, InvalidReference, PublishingStopped, RpcError
+from pub.errors import InvalidInvite, InvalidReference, PublishingStopped, RpcError, StoringStopped
 from pub.net.connection import Connection, Method, Methods
 from pub.protocol.addresses import Address, format_address, parse_address
 from pub.protocol.classic import Message
@@ -56,8 +56,14 @@ async def use(pub: Pub, caller: Connection, args: list[Any]) -> Any:
     try:
         feed = _checked_feed(pub, required(args))
         message, received = await pub.ingest.write(lambda appender: _redeem(pub, appender, caller.peer.key, feed))
-    except (Refusal, PublishingStopped) as refusal:
-        pub.metrics.redemptions.labels(getattr(refusal, "result", "stopped")).inc()
+    except Refusal as refusal:
+        pub.metrics.redemptions.labels(refusal.result).inc()
+        raise
+    except PublishingStopped:
+        pub.metrics.redemptions.labels("stopped").inc()
+        raise
+    except StoringStopped:
+        pub.metrics.redemptions.labels("disk_full").inc()
         raise
     pub.metrics.redemptions.labels("accepted").inc()
     return {"key": message_id(message.id), "value": msgspec.Raw(message.encoded), "timestamp": received}

@@ -25,7 +25,7 @@ from pub.errors import EbtError, RpcError
 from pub.net.connection import Connection, RpcStream
 from pub.net.roles import Role
 from pub.protocol.ebt import MessageFrame, parse_frame
-from pub.protocol.muxrpc import MAX_OPEN_REQUESTS, Kind
+from pub.protocol.muxrpc import CLOSED_TEXT, MAX_OPEN_REQUESTS, Kind
 from pub.protocol.refs import feed_id
 from pub.protocol.replication import Expectation
 from pub.rpc.context import Pub
@@ -35,7 +35,6 @@ from pub.rpc.incoming import Incoming
 log = structlog.get_logger()
 
 PATIENCE = 60.0  # seconds a peer that dialled us gets to open EBT; phones that wake up need some
-RETRY_SECONDS = 30.0  # after a full disk: long enough that the same messages don't come again and again
 REQUEST_BYTES = 200  # of one request on the wire, about
 CATCHING_UP = 64  # feeds asked at a time, beyond the live ones, for what is missing now
 MAX_LIVE = MAX_OPEN_REQUESTS - CATCHING_UP  # we ask no peer for more than we would grant
@@ -98,7 +97,7 @@ class Legacy:
                 if legacy.connection not in connections:
                     del asked[key]
                 else:
-                    legacy.tick(now)
+                    legacy.tick()
         for connection in [each for each in connections if self._judged < each.opened <= judged]:
             self.begin(connection)
         self._judged = judged
@@ -108,7 +107,7 @@ class LegacyPeer:
     """What we ask of one peer. The ``Taker`` of its messages and the ``Source`` of our requests."""
 
     __slots__ = (
-        *("_asked_once", "_calls", "_has_turn", "_incoming", "_pub", "_queue", "_refused", "_retry_at", "_withdrawn"),
+        *("_asked_once", "_calls", "_has_turn", "_incoming", "_pub", "_queue", "_refused", "_withdrawn"),
         *("connection", "key"),
     )
 
@@ -123,7 +122,6 @@ class LegacyPeer:
         self._asked_once: set[int] = set()  # these only, and not for what is written later
         self._refused: set[int] = set()  # what it sent of these was no continuation
         self._withdrawn: list[int] = []  # these could not be stored
-        self._retry_at = math.inf
 
     # --- what to ask for ----------------------------------------------------------------------------------
 
@@ -157,12 +155,11 @@ class LegacyPeer:
         else:
             self._end_call(feed)
 
-    def tick(self, now: float) -> None:
-        """Ask again for what could not be stored."""
-        if now >= self._retry_at:
+    def tick(self) -> None:
+        """Ask again for what could not be stored, once it can."""
+        if self._pub.ingest.disk.full is None:
             self._queue += self._withdrawn
             self._withdrawn.clear()
-            self._retry_at = math.inf
             self._take_turn()
 
     def stop(self) -> None:
@@ -217,7 +214,7 @@ class LegacyPeer:
             call.stream.end()
 
     def _forget(self, feed: int) -> "HistoryCall | None":
-        if feed == self._pub.own and not self._pub.replication.is_spoken_by(self.key):
+        if feed == self._pub.own:
             self._pub.ingest.own_feed.shown(self.key)
         return self._calls.pop(feed, None)
 
@@ -233,8 +230,12 @@ class LegacyPeer:
         await self._incoming.hand_in()
 
     def ended(self, feed: int, error: RpcError | None) -> None:
-        """The peer has no more of this feed for us; or no such method, whatever the feed."""
-        self._forget(feed)
+        """The peer has no more of this feed for us; or no such method, whatever the feed; or it is gone."""
+        if error is not None and error.message == CLOSED_TEXT:
+            self._calls.pop(feed, None)
+            self._pub.ingest.own_feed.left(self.key, trio.current_time())
+        else:
+            self._forget(feed)
         if error is not None and NAME[0] in error.message:
             self._queue.clear()
         self._take_turn()
@@ -260,7 +261,7 @@ class LegacyPeer:
         if self._pub.replication.is_spoken_by(self.key):
             return  # its note has told how many there are
         is_member = self.connection.peer.role is Role.MEMBER
-        if not self._pub.ingest.own_feed.claim(self.key, sequence, now, is_member=is_member):
+        if not self._pub.ingest.own_feed.claim(self.key, sequence, now, is_member, is_word=False):
             self._pub.metrics.limit_hits.labels("own_feed_claims").inc()
 
     def shares(self, feed: int) -> bool:
@@ -276,7 +277,6 @@ class LegacyPeer:
         """See ``Taker``."""
         self._end_call(feed)
         self._withdrawn.append(feed)
-        self._retry_at = trio.current_time() + RETRY_SECONDS
 
 
 class HistoryCall:

@@ -35,6 +35,7 @@ def status(pub: Pub, _caller: Connection, _args: list[Any]) -> dict[str, Any]:
         "forked": len(pub.log.forked),
         "messages": pub.log.message_count,
         "members": member_count,
+        "storing": pub.ingest.disk.full,
         "publishing": pub.ingest.publishing_stopped(),
         "internal_errors": pub.metrics.value("internal_errors_total"),
         "limit_hits": pub.metrics.limits_hit(),

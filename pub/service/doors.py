@@ -1,17 +1,16 @@
 """The ways in: TCP for everybody who completes a handshake, and the control socket for whoever may open the file."""
 
-import os
-import socket
 from functools import partial
 
 import trio
+from trio.abc import Stream
 
 from pub.config import Settings
-from pub.errors import ConfigError
+from pub.errors import CannotListen
 from pub.net.connection import Connection
-from pub.net.control import reachable
-from pub.net.peer import Host, contained, keep_alive, run_peer, serve_connection
+from pub.net.peer import Host, contained, run_peer, serve_connection
 from pub.net.roles import Peer, Role
+from pub.net.sockets import Network, Transport
 from pub.rpc import ebt, gossip
 from pub.rpc.context import Pub
 from pub.rpc.permissions import is_allowed
@@ -55,62 +54,47 @@ def role_of(pub: Pub, key: bytes) -> Role | None:
         return Role.GUEST if pub.invites.get(txn, key) is not None else Role.STRANGER
 
 
-async def listen_tcp(host: Host, settings: Settings, peers: trio.Nursery, task_status: trio.TaskStatus[int]) -> None:
-    """Take connections until cancelled; starts with the port listened on. Raises ConfigError."""
+async def listen_tcp(
+    host: Host,
+    network: Network[Transport],
+    settings: Settings,
+    peers: trio.Nursery,
+    task_status: trio.TaskStatus[int],
+) -> None:
+    """Take connections until cancelled; starts with the port listened on. Raises CannotListen."""
     where, port = settings.network.host or None, settings.network.port
     try:
-        listeners = await _open_listeners(where, port)
+        listeners, port = await network.listen(where, port)
     except OSError as error:
-        raise ConfigError(f"cannot listen on {where or 'any address'} port {port}: {error.strerror or error}") from None
-    task_status.started(_port_of(listeners[0]))
-    await trio.serve_listeners(partial(_welcome, host), listeners, handler_nursery=peers)
+        reason = error.strerror or error
+        raise CannotListen(f"cannot listen on {where or 'any address'} port {port}: {reason}") from None
+    task_status.started(port)
+    await trio.serve_listeners(partial(_welcome, host, network), listeners, handler_nursery=peers)
 
 
-async def _open_listeners(where: str | None, port: int) -> list[trio.SocketListener]:
-    """On every address of ``where``. For "any free port" the kernel gives each its own, but we announce one."""
-    listeners = await trio.open_tcp_listeners(port, host=where)
-    free = next((_port_of(each) for each in listeners if _port_of(each) != _port_of(listeners[0])), None)
-    if free is None:
-        return listeners
-    for each in listeners:
-        await each.aclose()
-    return await trio.open_tcp_listeners(free, host=where)
-
-
-def _port_of(listener: trio.SocketListener) -> int:
-    port: int = listener.socket.getsockname()[1]
-    return port
-
-
-async def _welcome(host: Host, transport: trio.SocketStream) -> None:
+async def _welcome(host: Host, network: Network[Transport], transport: Transport) -> None:
     with contained(host.metrics, "unknown"):  # a peer can be gone before we ask where it is from
-        keep_alive(transport, host.lobby.limits.keepalive_seconds)
-        address = transport.socket.getpeername()[0]
-        await run_peer(host, transport, address)
+        network.keep_alive(transport, host.lobby.limits.keepalive_seconds)
+        await run_peer(host, transport, network.address_of(transport))
 
 
 async def listen_control(
-    host: Host, settings: Settings, peers: trio.Nursery, task_status: trio.TaskStatus[None]
+    host: Host,
+    network: Network[Transport],
+    settings: Settings,
+    peers: trio.Nursery,
+    task_status: trio.TaskStatus[None],
 ) -> None:
     """Take connections of the command line and of local tools (``unix:<path>~noauth``) until cancelled."""
     settings.socket.unlink(missing_ok=True)  # of a pub that was killed: we hold the folder's lock
-    listener = trio.socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-    with reachable(settings.socket) as name:
-        mask = os.umask(0o177)
-        try:
-            await listener.bind(name)
-        finally:
-            os.umask(mask)
-    listener.listen()
+    listener = await network.listen_at(settings.socket)
     task_status.started()
     try:
-        await trio.serve_listeners(
-            partial(_serve_control, host), [trio.SocketListener(listener)], handler_nursery=peers
-        )
+        await trio.serve_listeners(partial(_serve_control, host), [listener], handler_nursery=peers)
     finally:
         settings.socket.unlink(missing_ok=True)
 
 
-async def _serve_control(host: Host, stream: trio.SocketStream) -> None:
+async def _serve_control(host: Host, stream: Stream) -> None:
     with contained(host.metrics, CONTROL_ADDRESS):
         await serve_connection(host, stream, Peer(b"", Role.CONTROL, CONTROL_ADDRESS))

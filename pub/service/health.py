@@ -12,12 +12,14 @@ from typing import Any
 
 import structlog
 import trio
+from trio.abc import Stream
 
 from pub.config import Settings
 from pub.errors import ProtocolError, RpcError
 from pub.net.connection import Connection
 from pub.net.peer import EPHEMERAL_BYTES, SOCKET_ERRORS
 from pub.net.roles import Peer, Role
+from pub.net.sockets import Network, Transport
 from pub.net.stream import SecretStream, open_handshake
 from pub.rpc.context import Pub
 from pub.store.log import Appender
@@ -41,8 +43,9 @@ class Unwell(Exception):
 class Health:
     """The checks of one pub and their last results."""
 
-    def __init__(self, pub: Pub, settings: Settings) -> None:
+    def __init__(self, pub: Pub, settings: Settings, network: Network[Transport]) -> None:
         self._pub = pub
+        self._connect: Callable[[str, int], Awaitable[Stream]] = network.connect
         self._settings = settings
         self._asking = trio.Lock()
         self._thread = trio.CapacityLimiter(1)  # of its own: hanging name lookups may have taken all others
@@ -174,12 +177,12 @@ class Health:
             finally:
                 connection.close()
 
-    async def _dial(self) -> trio.SocketStream:
+    async def _dial(self) -> Stream:
         host = self._settings.network.host
         if self._pub.listening is None:
             raise Unwell("not listening")
         try:
-            return await trio.open_tcp_stream(LOOPBACKS.get(host, host), self._pub.listening)
+            return await self._connect(LOOPBACKS.get(host, host), self._pub.listening)
         except OSError as error:
             raise Unwell(f"port {self._pub.listening} can't be reached: {error}") from None
 

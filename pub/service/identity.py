@@ -13,12 +13,16 @@ from pathlib import Path
 from pub.config import Settings, write_config
 from pub.errors import ConfigError, InvalidKey, StoreError
 from pub.protocol.keys import SEED_BYTES, KeyPair, parse_secret, render_secret
-from pub.store.env import Store, Txn
+from pub.store.env import Store, Txn, sync_folder
 
 OWN_KEY = b"own_key"  # in meta: the key whose feed was born with this store, or was fetched into it
 
 
-def prepare(settings: Settings, random_bytes: Callable[[int], bytes] = os.urandom) -> KeyPair:
+def prepare(
+    settings: Settings,
+    random_bytes: Callable[[int], bytes] = os.urandom,
+    open_store: Callable[[Path], Store] = Store.open,
+) -> KeyPair:
     """The pub's key pair; makes data folder (0700), secret (0600), store and settings file where they are missing.
 
     Raises ConfigError for a secret file that can't be read, StoreError for a folder that can't be used and for a
@@ -28,7 +32,7 @@ def prepare(settings: Settings, random_bytes: Callable[[int], bytes] = os.urando
         settings.data.mkdir(mode=0o700, parents=True, exist_ok=True)
         write_config(settings.data)
         if not os.path.lexists(settings.secret):  # a link to where nothing is (yet) is no reason for a new pub
-            _give_birth(settings, random_bytes)
+            _give_birth(settings, random_bytes, open_store)
     except OSError as error:
         raise StoreError(f"cannot use the data folder {settings.data}: {error.strerror}") from None
     return _read_secret(settings.secret)
@@ -46,9 +50,9 @@ def adopt(store: Store, txn: Txn, key: bytes) -> None:
     txn.put(OWN_KEY, key, db=store.meta)
 
 
-def _give_birth(settings: Settings, random_bytes: Callable[[int], bytes]) -> None:
+def _give_birth(settings: Settings, random_bytes: Callable[[int], bytes], open_store: Callable[[Path], Store]) -> None:
     unborn = settings.secret.with_suffix(".new")
-    with Store.open(settings.data) as store:
+    with open_store(settings.data) as store:
         if os.path.lexists(settings.secret):
             return  # another first start was quicker
         born = owner(store)
@@ -59,7 +63,7 @@ def _give_birth(settings: Settings, random_bytes: Callable[[int], bytes]) -> Non
         elif not unborn.exists() or _read_secret(unborn).public != born:
             raise StoreError(f"{settings.data} holds the data of a pub whose secret file is missing: put it back")
         unborn.rename(settings.secret)
-        _sync_folder(settings.data)
+        sync_folder(settings.data)
 
 
 def _read_secret(path: Path) -> KeyPair:
@@ -78,13 +82,4 @@ def _write_secret(path: Path, keys: KeyPair) -> None:
         file.write(render_secret(keys))
         file.flush()
         os.fsync(file.fileno())
-    _sync_folder(path.parent)
-
-
-def _sync_folder(path: Path) -> None:
-    """The names in a folder reach the disk with the folder, not with the files."""
-    folder = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(folder)
-    finally:
-        os.close(folder)
+    sync_folder(path.parent)

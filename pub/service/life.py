@@ -6,21 +6,23 @@ trio.run
   ├ ingest                stops last, after draining
   ├ operations            metrics and health over HTTP: open before the doors and after them
   ├ replication, volleys, discovery, housekeeping, signs of life for systemd
+  ├ heartbeat           tells the watchdog's thread (``watchdog``) that all of this gets on
   └ peers nursery         children never raise; on stop they get a goodbye and ``grace_seconds``
     ├ run_peer × N
     └ doors nursery       stops first: TCP and unix listeners, dialer
 """
 
+import faulthandler
 import resource
 import signal
 import sys
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 
 import structlog
 import trio
 
 from pub.config import Limits, Settings
-from pub.errors import OperatorError
+from pub.errors import ExitCode, OperatorError
 from pub.ingest.ingest import Ingest
 from pub.logs import configure
 from pub.rpc.context import Pub
@@ -31,8 +33,8 @@ from pub.service.operations import serve_operations
 from pub.service.outgoing import Discovery, make_dialer
 from pub.service.supervisor import keep_watchdog_quiet, notify
 from pub.service.upkeep import Started, greet_operator, keep_house
+from pub.service.watchdog import STDERR
 from pub.service.wiring import World, build
-from pub.store.env import Store
 
 log = structlog.get_logger()
 
@@ -46,16 +48,22 @@ OTHER_DESCRIPTORS = 64  # files that are no peer's: store, listeners, verifying 
 def main(settings: Settings, announce: Callable[[Started], None]) -> int:
     """Run the pub until SIGTERM or SIGINT; the exit code. Raises OperatorError for what the operator can mend."""
     configure(settings.log.format, settings.log.level)
+    faulthandler.enable(STDERR)  # what kills the interpreter (a damaged store under its map) leaves the stacks there
     sys.setswitchinterval(SWITCH_INTERVAL)
     _allow_descriptors(settings.limits)
+    world = World()
     try:
-        trio.run(_run_until_signal, settings, announce)
-    except BaseExceptionGroup as group:
-        faults, bugs = group.split(OperatorError)
-        if faults is None or bugs is not None:
-            raise
-        raise _first_leaf(faults) from None
-    return 0
+        with world.watchdog.on_duty():
+            trio.run(_run_until_signal, settings, announce, world)
+    except Exception as error:
+        faults = list(_leaves(error))
+        if not all(isinstance(fault, OperatorError) for fault in faults):
+            log.critical("bug", exc_info=error)
+            return ExitCode.BUG
+        for other in faults[1:]:
+            log.error("failed_as_well", reason=str(other))
+        raise faults[0] from None
+    return ExitCode.STOPPED
 
 
 def _allow_descriptors(limits: Limits) -> None:
@@ -69,18 +77,21 @@ def _allow_descriptors(limits: Limits) -> None:
         log.warning("few_file_descriptors", allowed=allowed, needed=needed)
 
 
-def _first_leaf(group: BaseExceptionGroup[BaseException]) -> BaseException:
-    first = group.exceptions[0]
-    return _first_leaf(first) if isinstance(first, BaseExceptionGroup) else first
+def _leaves(error: BaseException) -> Iterator[BaseException]:
+    if isinstance(error, BaseExceptionGroup):
+        for inner in error.exceptions:
+            yield from _leaves(inner)
+    else:
+        yield error
 
 
-async def _run_until_signal(settings: Settings, announce: Callable[[Started], None]) -> None:
+async def _run_until_signal(settings: Settings, announce: Callable[[Started], None], world: World) -> None:
     """Signals count from the start to the last goodbye: neither an early one nor a second one is a violent end."""
     stop = trio.Event()
     with trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT) as signals:
         async with trio.open_nursery() as nursery:
             nursery.start_soon(_set_on_signal, stop, signals)
-            await run(settings, announce, World(), stop.wait)
+            await run(settings, announce, world, stop.wait)
             nursery.cancel_scope.cancel()
 
 
@@ -97,20 +108,24 @@ async def run(
     wait_for_stop: Callable[[], Awaitable[None]],
 ) -> None:
     """Everything from the open store to the last goodbye."""
-    keys = prepare(settings, world.random_bytes)
-    with Store.open(settings.data) as store:
+    keys = prepare(settings, world.random_bytes, world.open_store)
+    with world.open_store(settings.data) as store:
         async with world.open_verifiers(settings.ingest.worker_count, settings.network.sign) as verifier:
             pub = build(settings, keys, store, verifier, world)
-            await _serve(pub, settings, announce, wait_for_stop)
+            await _serve(pub, settings, world, announce, wait_for_stop)
 
 
 async def _serve(
-    pub: Pub, settings: Settings, announce: Callable[[Started], None], wait_for_stop: Callable[[], Awaitable[None]]
+    pub: Pub,
+    settings: Settings,
+    world: World,
+    announce: Callable[[Started], None],
+    wait_for_stop: Callable[[], Awaitable[None]],
 ) -> None:
     host = host_of(pub, settings)
-    health = Health(pub, settings)
+    health = Health(pub, settings, world.network)
     pub.health = health.report
-    pub.dialer = make_dialer(pub, settings, host)
+    pub.dialer = make_dialer(pub, settings, host, world.network)
     discovery = Discovery(pub)
     pub.ingest.watchers.append(discovery.watch)
     async with trio.open_nursery() as core:
@@ -120,12 +135,13 @@ async def _serve(
         core.start_soon(pub.volleys.run)
         core.start_soon(discovery.run)
         core.start_soon(keep_house, pub, settings)
+        core.start_soon(world.watchdog.beat, settings.limits.grace_seconds)
         await core.start(serve_operations, pub, settings, health)
         async with trio.open_nursery() as peers:
             async with trio.open_nursery() as doors:
-                pub.listening = port = await doors.start(listen_tcp, host, settings, peers)
+                pub.listening = port = await doors.start(listen_tcp, host, world.network, settings, peers)
                 doors.start_soon(pub.dialer.run, peers)
-                await doors.start(listen_control, host, settings, peers)
+                await doors.start(listen_control, host, world.network, settings, peers)
                 await greet_operator(pub, settings, port, announce)
                 core.start_soon(health.run)
                 core.start_soon(keep_watchdog_quiet)
@@ -133,6 +149,8 @@ async def _serve(
                 await wait_for_stop()
                 notify("STOPPING=1")
                 pub.is_ready, pub.is_draining, pub.listening = False, True, None
+                pub.store.note_stopping()
+                world.watchdog.expect_end()
                 doors.cancel_scope.cancel()
             for connection in list(pub.lobby.connections):
                 connection.close()

@@ -8,7 +8,7 @@ import structlog
 import trio
 
 from pub.config import Settings
-from pub.errors import ConfigError
+from pub.errors import CannotListen
 from pub.rpc.context import Pub
 from pub.service.gauges import Gauges, watch_event_loop
 from pub.service.health import Health
@@ -21,7 +21,7 @@ log = structlog.get_logger()
 async def serve_operations(
     pub: Pub, settings: Settings, health: Health, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED
 ) -> None:
-    """Answer until cancelled; not at all if ``operations.host`` is empty. Raises ConfigError."""
+    """Answer until cancelled; not at all if ``operations.host`` is empty. Raises CannotListen."""
     if not settings.operations.host:
         task_status.started()
         return
@@ -41,7 +41,7 @@ async def _listen(host: str, port: int) -> list[trio.SocketListener]:
         return await trio.open_tcp_listeners(port, host=host)
     except OSError as error:
         reason = error.strerror or error
-        raise ConfigError(
+        raise CannotListen(
             f"cannot listen on {host} port {port} for metrics and health: {reason}; "
             "choose another operations.port, or leave operations.host empty to do without"
         ) from None

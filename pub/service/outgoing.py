@@ -11,16 +11,18 @@ machine shall not stand in the operator's own network: a pub with a public addre
 import ipaddress
 from collections.abc import Mapping
 from functools import partial
+from typing import Any
 
 import msgspec
 import structlog
 import trio
 
 from pub.config import Settings
-from pub.errors import ConfigError, InvalidReference, RpcError
+from pub.errors import ConfigError, InvalidReference, StoringStopped
 from pub.net.dialer import TRANSPORT, Dialer
 from pub.net.peer import Host
 from pub.net.schedule import Schedule
+from pub.net.sockets import Network
 from pub.protocol.addresses import Address, parse_address, parse_announcement
 from pub.protocol.contacts import FOLLOW
 from pub.rpc.context import Pub
@@ -33,7 +35,7 @@ PAGE_BYTES = 1 << 18  # read at once of a feed that is searched: a millisecond o
 PUB_TYPE = b'"type":"pub"'  # stored messages are compact, so every pub message contains exactly this
 
 
-def make_dialer(pub: Pub, settings: Settings, host: Host) -> Dialer:
+def make_dialer(pub: Pub, settings: Settings, host: Host, network: Network[Any]) -> Dialer:
     """The dialer with its address book, the settings taken over. Raises ConfigError."""
     book = Peers(pub.store)
     with pub.store.read() as txn:
@@ -42,6 +44,7 @@ def make_dialer(pub: Pub, settings: Settings, host: Host) -> Dialer:
     return Dialer(
         host,
         schedule,
+        network,
         max_outgoing=settings.connections.max_outgoing,
         may_dial=partial(_may_dial, pub),
         save=partial(_save, pub, book),
@@ -76,8 +79,8 @@ async def _save(pub: Pub, book: Peers, changes: Mapping[Address, PeerRecord | No
 
     try:
         await pub.ingest.write(job)
-    except RpcError as refusal:
-        log.warning("address_book_not_saved", reason=refusal.message)
+    except StoringStopped as refusal:
+        log.debug("address_book_not_saved", reason=refusal.message)
 
 
 class Discovery:

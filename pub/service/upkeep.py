@@ -148,7 +148,7 @@ async def keep_house(pub: Pub, settings: Settings) -> None:
             pub.metrics.limit_hits.labels("idle_seconds").inc()
         pub.legacy.tick(trio.current_time())
         reason = pub.ingest.publishing_stopped()
-        if reason is None and not _is_settled(pub, settings):
+        if reason is None and pub.ingest.disk.full is None and not _is_settled(pub, settings):
             await introduce(pub, settings)
         if (reason is not None) is not was_stopped:
             log.warning("publishing_stopped" if reason else "publishing_resumed", reason=reason)

@@ -4,23 +4,27 @@ import os
 import time
 from collections.abc import Callable
 from contextlib import AbstractAsyncContextManager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import partial
+from pathlib import Path
+from typing import Any
 
 from pub import __version__
 from pub.config import Settings
 from pub.errors import StoreError
 from pub.graph import Graph, Hops
-from pub.ingest.ingest import Ingest
+from pub.ingest.ingest import Ingest, RunBlocking, run_in_thread
 from pub.ingest.own_feed import OwnFeed
 from pub.ingest.verify import Verifier, VerifierPool, open_verifiers
 from pub.metrics import Metrics
 from pub.net.connection import Method, Methods
 from pub.net.peer import Lobby, PeerLimits
+from pub.net.sockets import Network, Sockets
 from pub.protocol.keys import KeyPair
 from pub.rpc import blobs, conn, ebt, feeds, friends, gossip, history, invite, legacy, manifest, status
 from pub.rpc.context import Pub
 from pub.service.identity import owner
+from pub.service.watchdog import Watchdog
 from pub.store.clocks import Clocks
 from pub.store.env import Store, Txn
 from pub.store.invites import Invites
@@ -51,7 +55,11 @@ class World:
 
     random_bytes: Callable[[int], bytes] = os.urandom
     wall_clock: Callable[[], float] = _now
+    open_store: Callable[[Path], Store] = Store.open
     open_verifiers: Callable[[int, bytes | None], AbstractAsyncContextManager[Verifier]] = open_verifiers
+    run_blocking: RunBlocking = run_in_thread
+    network: Network[Any] = field(default_factory=Sockets)
+    watchdog: Watchdog = field(default_factory=Watchdog)
 
 
 def build(settings: Settings, keys: KeyPair, store: Store, verifier: Verifier, world: World) -> Pub:
@@ -65,10 +73,11 @@ def build(settings: Settings, keys: KeyPair, store: Store, verifier: Verifier, w
         store=store,
         log=messages,
         keys=keys,
-        verifier=verifier,
+        verifier=world.watchdog.watch_verifier(verifier),
         metrics=metrics,
         own_feed=OwnFeed(_is_unconfirmed(store, keys)),
         wall_clock=world.wall_clock,
+        run_blocking=world.watchdog.watch_writer(world.run_blocking),
         max_bytes=settings.limits.ingest_bytes,
         hmac_key=settings.network.sign,
     )
@@ -102,6 +111,7 @@ def build(settings: Settings, keys: KeyPair, store: Store, verifier: Verifier, w
         if pub.hops.is_replicated(feed) and feed != pub.own:
             pub.replication.replicator.replicate(feed)
     ingest.watchers += [pub.replication.watch, pub.history.watch]
+    ingest.disk.watchers.append(pub.replication.watch_disk)
     return pub
 
 

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import errno
 import os
+import shutil
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -35,15 +36,22 @@ SCHEMA = 1  # the layout of the sub-databases; another number is another layout
 INITIAL_MAP = 16 << 20  # bytes of address space, not of disk: the file grows with what is in it
 META_PAGES = 2  # of the format: the two roots that take turns
 PROBE = 64 << 10  # bytes the disk must still have; a write that fitted in part has just taken the last ones
+ROOM = 1 << 20  # bytes a disk that was full must have before it is trusted again: one large transaction
 
 _FULL = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
 _BROKEN = frozenset({errno.EIO, errno.EROFS, errno.EACCES, errno.EPERM, errno.ENODEV})
-_DAMAGED = (lmdb.CorruptedError, lmdb.PageNotFoundError, lmdb.PanicError, lmdb.InvalidError, lmdb.VersionMismatchError)
+_DAMAGED = (
+    lmdb.CorruptedError,
+    lmdb.PageNotFoundError,
+    lmdb.PanicError,
+    lmdb.InvalidError,
+    lmdb.VersionMismatchError,
+    lmdb.BadTxnError,  # what is said of a transaction that met a damaged page
+)
 # Where the file's magic number lies tells its engine apart, before either engine can say more than "not mine".
 _MAGIC = 0xBEEFC0DE.to_bytes(4, "little")
 _MAGIC_OFFSETS = {16: "0.9", 24: "1.0"}
 
-MapFull = lmdb.MapFullError  # what a job sees of a full map: it must let it pass
 Txn: TypeAlias = "lmdb.Transaction[bytes]"
 Database: TypeAlias = lmdb._Database
 T = TypeVar("T")
@@ -122,18 +130,41 @@ class Store:
             raise StoreError(f"there is no pub's data in {folder}")
         lock = FolderLock(folder, shared=readonly)
         try:
-            map_size = _fitting_map(folder / "data.mdb", initial_map)
-            env = _open_environment(folder, readonly, map_size)
-            try:
-                store = cls(folder, env, lock, map_size, readonly)
-                store._open_databases()
-            except BaseException:
-                env.close()
-                raise
+            if not (folder / "data.mdb").exists():
+                cls._make(folder, lock, initial_map)
+            return cls._open(folder, lock, initial_map, readonly)
         except BaseException:
             lock.release()
             raise
+
+    @classmethod
+    def _open(cls, folder: Path, lock: FolderLock, initial_map: int, readonly: bool) -> Self:
+        map_size = _fitting_map(folder / "data.mdb", initial_map)
+        env = _open_environment(folder, readonly, map_size)
+        try:
+            store = cls(folder, env, lock, map_size, readonly)
+            store._open_databases()
+        except BaseException:
+            env.close()
+            raise
         return store
+
+    @classmethod
+    def _make(cls, folder: Path, lock: FolderLock, initial_map: int) -> None:
+        """A new store gets its name when it is whole: a first start that is cut short can then be made again.
+
+        LMDB writes a new file without waiting for the disk, and what a power cut leaves of it may be no store at all.
+        """
+        unborn = folder / "data.new"
+        shutil.rmtree(unborn, ignore_errors=True)
+        cls._open(unborn, lock, initial_map, readonly=False)._env.close()
+        (unborn / "data.mdb").rename(folder / "data.mdb")
+        sync_folder(folder)
+        shutil.rmtree(unborn)
+
+    def note_stopping(self) -> None:
+        """Whoever is kept out of the folder is told that it is not for long."""
+        self._lock.note_stopping()
 
     def close(self) -> None:
         """Wait for the writer and every reader, then close and unlock. Closing twice is allowed."""
@@ -156,7 +187,7 @@ class Store:
         Growth waits for it: a read lasts milliseconds, is never held across an ``await``, and a long scan
         reads slice by slice. Reads may be nested; each has its own snapshot.
         """
-        return Read(self._env, self._gate)
+        return Read(self._env, self._gate, self.folder)
 
     def usage(self) -> Usage:
         """How full the file is."""
@@ -190,6 +221,11 @@ class Store:
                 except lmdb.Error as error:
                     raise _explain(error, self.folder) from error
 
+    def has_room(self) -> bool:
+        """Could the store grow now? For whoever was told StoreFull; to be asked in the thread that writes."""
+        with self._writer:
+            return _can_grow(self.folder / "data.mdb", ROOM)
+
     @contextmanager
     def _transaction(self) -> Iterator[Txn]:
         txn = self._env.begin(write=True)
@@ -217,26 +253,34 @@ class Store:
             self.map_size *= 2
 
     def _open_databases(self) -> None:
-        self.meta = self._database(b"meta")
         if self._readonly:
+            self.meta = self._database(None, b"meta")
             with self.read() as txn:
                 self._check_versions(txn)
+            self._open_tables(None)
         else:
-            self.write(self._check_versions)
-        self.feeds = self._database(b"feeds")
-        self.messages = self._database(b"messages")
-        self.sequences = self._database(b"sequences")
-        self.ids = self._database(b"ids")
-        self.edges = self._database(b"edges")
-        self.forks = self._database(b"forks")
-        self.members = self._database(b"members")
-        self.invites = self._database(b"invites")
-        self.peers = self._database(b"peers")
-        self.clocks = self._database(b"clocks")
+            self.write(self._make_databases)
 
-    def _database(self, name: bytes) -> Database:
+    def _make_databases(self, txn: Txn) -> None:
+        self.meta = self._database(txn, b"meta")
+        self._check_versions(txn)
+        self._open_tables(txn)
+
+    def _open_tables(self, txn: Txn | None) -> None:
+        self.feeds = self._database(txn, b"feeds")
+        self.messages = self._database(txn, b"messages")
+        self.sequences = self._database(txn, b"sequences")
+        self.ids = self._database(txn, b"ids")
+        self.edges = self._database(txn, b"edges")
+        self.forks = self._database(txn, b"forks")
+        self.members = self._database(txn, b"members")
+        self.invites = self._database(txn, b"invites")
+        self.peers = self._database(txn, b"peers")
+        self.clocks = self._database(txn, b"clocks")
+
+    def _database(self, txn: Txn | None, name: bytes) -> Database:
         try:
-            return self._env.open_db(name, create=not self._readonly)
+            return self._env.open_db(name, txn, create=not self._readonly)
         except lmdb.NotFoundError as error:
             raise StoreError(f"the store in {self.folder} was never finished: start the pub once") from error
         except lmdb.Error as error:
@@ -254,14 +298,15 @@ class Store:
 
 
 class Read:
-    """A read transaction inside the gate; made by ``Store.read``."""
+    """A read transaction inside the gate; made by ``Store.read``. Raises StoreError for a damaged store."""
 
-    __slots__ = ("_env", "_gate", "_txn")
+    __slots__ = ("_env", "_folder", "_gate", "_txn")
 
     _txn: Txn
 
-    def __init__(self, env: lmdb.Environment, gate: Gate) -> None:
+    def __init__(self, env: lmdb.Environment, gate: Gate, folder: Path) -> None:
         self._env = env
+        self._folder = folder
         self._gate = gate
 
     def __enter__(self) -> Txn:
@@ -278,6 +323,27 @@ class Read:
     ) -> None:
         self._txn.abort()
         self._gate.leave()
+        if isinstance(error, lmdb.Error) and is_of_the_store(error):
+            raise _explain(error, self._folder) from error
+
+
+def sync_folder(path: Path) -> None:
+    """The names in a folder reach the disk with the folder, not with the files."""
+    folder = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(folder)
+    finally:
+        os.close(folder)
+
+
+def is_of_the_store(error: Exception) -> bool:
+    """Did map, disk or file fail? A job that catches what is raised in it must let such an error pass.
+
+    The store then grows the map and runs the job again, or says what is wrong as a StoreError.
+    """
+    if not isinstance(error, lmdb.Error):
+        return False
+    return isinstance(error, (lmdb.MapFullError, *_DAMAGED)) or error.code in _FULL | _BROKEN
 
 
 def _fitting_map(path: Path, smallest: int) -> int:
@@ -320,7 +386,7 @@ def _engine_of(path: Path) -> str | None:
 
 def _explain(error: lmdb.Error, folder: Path) -> Exception:
     """What the operator is told; an error that is neither the disk's nor the file's is a bug and stays as it is."""
-    if error.code in _FULL or (error.code == errno.EIO and _is_full(folder / "data.mdb")):
+    if error.code in _FULL or (error.code == errno.EIO and not _can_grow(folder / "data.mdb", PROBE)):
         return StoreFull(f"no room left for the data folder {folder}: {error}")
     if error.code in _BROKEN:
         return StoreError(f"the data folder {folder} cannot be used: {error}")
@@ -329,13 +395,14 @@ def _explain(error: lmdb.Error, folder: Path) -> Exception:
     return error
 
 
-def _is_full(path: Path) -> bool:
-    """Is there no room for the file to grow? LMDB reports a write that fits only in part as an input/output error."""
+def _can_grow(path: Path, count: int) -> bool:
+    """Has the disk ``count`` bytes more for the file? (LMDB calls a write that fits only in part an I/O error.)"""
     with path.open("r+b") as file:
         size = os.fstat(file.fileno()).st_size
         try:
-            os.posix_fallocate(file.fileno(), size, PROBE)
-            file.truncate(size)
+            os.posix_fallocate(file.fileno(), size, count)
         except OSError as error:
-            return error.errno in _FULL
-    return False
+            return error.errno not in _FULL
+        finally:
+            file.truncate(size)
+    return True

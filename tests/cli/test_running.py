@@ -29,6 +29,7 @@ STATUS: dict[str, Any] = {
     "messages": 1234,
     "members": 3,
     "internal_errors": 0,
+    "storing": None,
     "publishing": None,
     "limit_hits": {"open_requests": 4},
 }
@@ -63,10 +64,11 @@ def test_status_in_words(ssb_pub: CommandLine, data: Path) -> None:
     assert "10, 1 of them forked" in text
 
 
-def test_status_says_that_publishing_is_stopped(ssb_pub: CommandLine, data: Path) -> None:
-    stopped = {**STATUS, "publishing": "our feed is longer elsewhere"}
+@pytest.mark.parametrize("what", ["publishing", "storing"])
+def test_status_says_what_is_stopped(ssb_pub: CommandLine, data: Path, what: str) -> None:
+    stopped = {**STATUS, what: "for a reason"}
     with running_pub(data / "socket", {("status",): lambda: stopped}):
-        assert "publishing stopped: our feed is longer elsewhere" in ssb_pub("status").stdout
+        assert f"; {what} stopped: for a reason" in ssb_pub("status").stdout
 
 
 def test_health_of_a_pub_that_is_well(ssb_pub: CommandLine, data: Path) -> None:

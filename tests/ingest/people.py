@@ -9,7 +9,7 @@ from typing import Any
 import trio
 import trio.testing
 
-from pub.ingest.ingest import Ingest, NotStored, Submission
+from pub.ingest.ingest import Ingest, NotStored, Submission, run_in_thread
 from pub.ingest.own_feed import OwnFeed
 from pub.ingest.verify import InlineVerifier, Verifier
 from pub.ingest.worker import verdict
@@ -97,6 +97,7 @@ class Desk:
             metrics=self.metrics,
             own_feed=options.pop("own_feed", None) or OwnFeed(),
             wall_clock=lambda: self.now,
+            run_blocking=run_in_thread,
             max_bytes=options.pop("max_bytes", 1 << 20),
             **options,
         )

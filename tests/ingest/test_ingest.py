@@ -6,7 +6,6 @@ import pytest
 import trio
 import trio.testing
 
-from pub.errors import RpcError, StoreFull
 from pub.ingest.ingest import NotStored
 from pub.protocol.classic import MAX_UNITS, MAX_WIRE_BYTES, Head, Message, create
 from pub.protocol.contacts import FOLLOW
@@ -225,41 +224,6 @@ async def test_a_writer_with_nothing_to_do_stops_at_once(make_desk: MakeDesk) ->
     desk = make_desk()
     async with desk.running():
         await trio.testing.wait_all_tasks_blocked()
-
-
-async def test_a_full_disk_refuses_everything_and_the_writer_goes_on(
-    make_desk: MakeDesk, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    desk, alice = make_desk(), Author("alice")
-    alice.write_many(2)
-    told: list[RpcError] = []
-    watched: list[Changes] = []
-    desk.ingest.watchers.append(watched.append)
-
-    def fail(_store: Store, _job: object) -> None:
-        monkeypatch.undo()
-        raise StoreFull("no room left")
-
-    async def publish() -> None:
-        with pytest.raises(RpcError) as refusal:
-            await desk.ingest.publish({"type": "post", "text": "lost"})
-        told.append(refusal.value)
-
-    async with desk.running():
-        async with trio.open_nursery() as nursery, desk.one_transaction():
-            await desk.submit(alice.messages, ALICE)
-            nursery.start_soon(publish)
-            await trio.testing.wait_all_tasks_blocked()
-            monkeypatch.setattr(Store, "write", fail)
-        assert told[0].message == "this pub can't store anything now: no room left"
-        assert desk.refused == [(ALICE, n, NotStored.DISK_FULL, "no room left") for n in (1, 2)]
-        assert desk.received("disk_full") == 2
-        assert desk.log.message_count == 0
-        assert len(watched) == 1, "the transaction before"
-        await desk.submit(alice.messages, ALICE)
-        published = await desk.ingest.publish({"type": "post", "text": "room again"})
-    assert desk.stored(alice) == encoded(alice.messages)
-    assert desk.stored(desk.pub) == [published.encoded]
 
 
 async def test_the_map_grows_inside_a_batch_and_everything_happens_once(make_desk: MakeDesk) -> None:

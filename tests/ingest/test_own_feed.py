@@ -118,6 +118,26 @@ def test_a_stranger_who_lied_is_a_stranger_like_any_other() -> None:
     assert own.claim(b"stranger", 9, now, is_member=False)
 
 
+def test_who_said_nothing_has_shown_all_there_is() -> None:
+    own = OwnFeed()
+    own.claim(ALICE, 8, 0.0, is_member=False, is_word=False)
+    assert own.stopped(HEAD, 1.0)
+    own.shown(ALICE)
+    assert own.stopped(HEAD, 1.0) is None
+    assert own.lapsed == 0
+
+
+@pytest.mark.parametrize("words", [(True, False), (False, True)])
+def test_who_said_more_than_it_shows_is_a_liar(words: tuple[bool, bool]) -> None:
+    own = OwnFeed()
+    for is_word in words:
+        own.claim(ALICE, 9, 0.0, is_member=True, is_word=is_word)
+    own.shown(ALICE)
+    assert own.stopped(HEAD, CLAIM_SECONDS - 1)
+    assert own.stopped(HEAD, CLAIM_SECONDS) is None
+    assert not own.claim(ALICE, 9, CLAIM_SECONDS, is_member=True)
+
+
 def test_one_claim_too_many_is_heard_but_not_remembered() -> None:
     own = OwnFeed()
     for stranger in strangers(MAX_CLAIMS):

@@ -8,6 +8,7 @@ import pytest
 import trio
 import trio.testing
 
+from pub.errors import VerifierKilled
 from pub.ingest.verify import InlineVerifier, Verifier, VerifierPool, open_verifiers
 from pub.protocol.classic import Message, create
 from tests.ingest.people import NOW, PATIENCE, Author
@@ -103,7 +104,7 @@ async def test_the_processes_end_though_the_block_raises() -> None:
 
 
 async def expect_death(pool: VerifierPool, chunk: list[bytes]) -> None:
-    with pytest.raises((RuntimeError, trio.BrokenResourceError)):
+    with pytest.raises(VerifierKilled, match=rf"verifying process {pool.pids[0]} was killed \(signal 9\)"):
         await pool.verify(chunk)
 
 
@@ -126,6 +127,14 @@ async def test_a_process_that_was_killed_while_idle_is_noticed_by_the_next_chunk
         async with open_verifiers(1) as pool:
             os.kill(pool.pids[0], signal.SIGKILL)
             await expect_death(pool, [b"{}"])
+
+
+@pytest.mark.slow
+async def test_a_process_that_hangs_does_not_hold_up_the_end() -> None:
+    with trio.fail_after(PATIENCE):
+        async with open_verifiers(1) as pool:
+            os.kill(pool.pids[0], signal.SIGSTOP)
+    assert not is_running(pool.pids[0])
 
 
 @pytest.mark.slow

@@ -23,7 +23,8 @@ const KINDS = {
   server: dir => require('./classic/client')(dir, { port: Number(options.port) }), // a pub: ssb-server as it was meant
   db2: dir => require('./db2/client')(dir),
   raw: dir => require('./classic/raw')(dir),
-  crowd: dir => require('./classic/crowd')(dir)
+  crowd: dir => require('./classic/crowd')(dir),
+  reader: dir => require('./classic/reader')(dir)
 }
 
 function say (line) {

@@ -92,7 +92,8 @@ async def open_client(
     * ``legacy``: the classic one without EBT,
     * ``server``: ssb-server as a pub that listens on ``port``,
     * ``raw``: a bare muxrpc peer for calls that no client makes by itself,
-    * ``crowd``: a peer that holds many feeds in memory and replicates them as it is told.
+    * ``crowd``: a peer that holds many feeds in memory and replicates them as it is told,
+    * ``reader``: a peer that fetches feeds of any length, checks each message against the one before, and keeps none.
 
     ``within`` is a command that runs the client somewhere else, such as ``ip netns exec NAME``.
     """

@@ -18,12 +18,16 @@ function promise (call) {
 class Arrivals {
   constructor (clock) {
     this.clock = Object.assign({}, clock)
+    this.last = {} // the key of what came last, by feed
+    this.disordered = 0 // messages that were not the next one of their feed
     this.times = new Map()
     this.waiting = new Set()
   }
 
   add (key, { author, sequence }) {
     this.times.set(key, Date.now())
+    this.last[author] = key
+    if (sequence !== (this.clock[author] || 0) + 1) this.disordered++
     this.clock[author] = Math.max(this.clock[author] || 0, sequence)
     for (const check of this.waiting) check()
   }
@@ -48,6 +52,10 @@ class Arrivals {
       'wait-feed': (feed, sequence) => this.wait(
         () => this.clock[feed] >= sequence && this.clock[feed],
         () => `${feed} ${sequence}, have ${this.clock[feed] || 0}`),
+      // everything so far: how many messages, how many of them out of turn
+      arrived: () => ({ messages: this.times.size, disordered: this.disordered }),
+      // by feed, how far it has come and with which message
+      heads: () => Object.fromEntries(Object.keys(this.last).map(feed => [feed, [this.clock[feed], this.last[feed]]])),
       // resolves to the time of arrival
       'wait-message': key => this.wait(() => this.times.get(key), () => key)
     }

@@ -18,6 +18,7 @@ from tests.net.ends import PATIENCE, Wire, everything
 
 ALICE = KeyPair.generate(b"alice".ljust(32))
 BOB = KeyPair.generate(b"bob".ljust(32))
+CAROL = KeyPair.generate(b"carol".ljust(32))
 PUB = KeyPair.generate(b"the pub".ljust(32))
 HERE = "127.0.0.1"
 RNG = random.Random(1)

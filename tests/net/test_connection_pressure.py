@@ -9,8 +9,8 @@ import trio
 import trio.testing
 
 from pub.errors import SlowPeer
-from pub.net.connection import SEND_BUFFER, Method, RpcStream
-from pub.protocol.muxrpc import DataReceived, Kind
+from pub.net.connection import FAREWELL_SECONDS, MAX_WRITE, SEND_BUFFER, TURN, Method, RpcStream
+from pub.protocol.muxrpc import DataReceived, Kind, ReplyReceived
 from tests.net.ends import (
     BODY,
     METHODS,
@@ -118,3 +118,83 @@ async def test_two_sides_full_in_both_directions_do_not_wait_for_each_other() ->
         await heard.over.wait()
     assert min(len(told.bodies), len(heard.bodies)) > 0
     assert heard.bodies == [BODY] * 1000 or told.bodies == [BODY] * 1000, "an end closes the other direction as well"
+
+
+async def test_between_the_turns_of_a_flood_others_have_theirs() -> None:
+    """Thousands of calls come in one read; they are not all answered before another task runs."""
+    calls: list[int] = []
+    seen: list[int] = []
+
+    def note(_caller: object, _args: list[Any]) -> None:
+        calls.append(1)
+
+    async with served(METHODS | {"note": Method("sync", note)}) as (wire, _pub):
+        requests = [wire.session.open(("note",), [], Kind.ASYNC)[1] for _ in range(10 * TURN)]
+        await wire.stream.send_all(b"".join(requests))
+        while len(calls) < len(requests):
+            await trio.lowlevel.checkpoint()
+            seen.append(len(calls))
+        assert max(after - before for before, after in itertools.pairwise([0, *seen])) <= 2 * TURN
+        await wire.stream.send_all(wire.session.goodbye())
+
+
+async def test_who_says_goodbye_and_reads_nothing_has_a_while(
+    autojump_clock: trio.testing.MockClock,
+) -> None:
+    """The peer leaves a full line behind it: after its farewell the place is free."""
+    ours, theirs = trio.testing.memory_stream_pair()
+    pub = make(trio.StapledStream(Stuck(), theirs.receive_stream), METHODS)
+    wire = Wire(ours)
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(pub.run)
+        await wire.open("large")
+        await wire.stream.send_all(wire.session.goodbye())
+    assert FAREWELL_SECONDS <= autojump_clock.current_time() < FAREWELL_SECONDS + 5
+
+
+class Stuck(trio.abc.SendStream):
+    """A line that takes nothing."""
+
+    async def send_all(self, data: bytes | bytearray | memoryview) -> None:
+        await trio.sleep_forever()
+
+    async def wait_send_all_might_not_block(self) -> None:
+        await trio.sleep_forever()
+
+    async def aclose(self) -> None:
+        await trio.lowlevel.checkpoint()
+
+
+async def test_a_full_outbox_leaves_in_parts() -> None:
+    """What is being written is in memory twice and counted by nobody: so it is never much."""
+    written: list[int] = []
+    ours, theirs = trio.testing.memory_stream_pair()
+    pub = make(trio.StapledStream(Scale(theirs.send_stream, written), theirs.receive_stream), METHODS)
+    wire = Wire(ours)
+    with trio.fail_after(PATIENCE):
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(pub.run)
+            await wire.stream.send_all(b"".join(wire.session.open(("large",), [], Kind.ASYNC)[1] for _ in range(8)))
+            for _ in range(8):
+                assert isinstance(await wire.next_event(), ReplyReceived)
+            await wire.stream.send_all(wire.session.goodbye())
+    assert sum(written) > 800_000
+    assert max(written) <= MAX_WRITE
+
+
+class Scale(trio.abc.SendStream):
+    """Notes how much is written at once."""
+
+    def __init__(self, stream: trio.abc.SendStream, written: list[int]) -> None:
+        self._stream = stream
+        self._written = written
+
+    async def send_all(self, data: bytes | bytearray | memoryview) -> None:
+        self._written.append(len(data))
+        await self._stream.send_all(data)
+
+    async def wait_send_all_might_not_block(self) -> None:
+        await self._stream.wait_send_all_might_not_block()
+
+    async def aclose(self) -> None:
+        await self._stream.aclose()

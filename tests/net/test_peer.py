@@ -1,6 +1,5 @@
 """Whoever comes is served, turned away or dropped, and counted under the right word; the pub lives on."""
 
-from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -9,7 +8,7 @@ import trio
 import trio.testing
 from structlog.testing import capture_logs
 
-from pub.errors import HandshakeError, HungUp, IdlePeer, MuxrpcError, RpcError, SlowPeer
+from pub.errors import HandshakeError, HeavyPeer, HungUp, IdlePeer, MuxrpcError, RpcError, SlowPeer, StoreError
 from pub.metrics import Metrics
 from pub.net.connection import Connection, Method
 from pub.net.peer import contained, serve_connection
@@ -128,77 +127,6 @@ async def test_who_says_nothing_has_only_so_much_time() -> None:
         await door.wait_left(1)
         assert door.counted("handshakes") == {"timeout": 1}
         assert door.metrics.limits_hit() == {"handshake_seconds": 1}
-
-
-# --- the lobby --------------------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize(("limit", "total", "each"), [("unauthenticated", 2, 9), ("unauthenticated_per_address", 9, 2)])
-async def test_only_so_many_may_shake_hands_at_once(limit: str, total: int, each: int) -> None:
-    async with open_door(METHODS, max_unauthenticated=total, max_unauthenticated_per_address=each) as door:
-        waiting = [await door.connect() for _ in range(2)]
-        await wait_for(lambda: door.lobby.unauthenticated.total() == 2)
-        async with await door.connect() as third:
-            assert await is_closed(third)
-        await door.wait_left(1)
-        assert door.counted("handshakes") == {"crowded": 1}
-        assert door.metrics.limits_hit() == {limit: 1}
-        for stream in waiting:
-            await stream.aclose()
-        await door.wait_left(3)
-        await leave(await door.enter())
-
-
-async def wait_for(is_so: Callable[[], bool]) -> None:
-    while not is_so():
-        await trio.testing.wait_all_tasks_blocked()
-
-
-async def test_the_bound_of_one_address_is_not_that_of_another() -> None:
-    async with open_door(max_unauthenticated_per_address=2) as door:
-        door.lobby.unauthenticated["192.0.2.1"] = 2
-        assert door.lobby.refusal("192.0.2.1") == "unauthenticated_per_address"
-        assert door.lobby.refusal("192.0.2.2") is None
-        del door.lobby.unauthenticated["192.0.2.1"]
-
-
-async def test_only_so_many_may_be_connected() -> None:
-    async with open_door(METHODS, max_connections=1) as door:
-        alice = await door.enter()
-        await ask(alice)
-        async with await door.connect() as stream:
-            assert await is_closed(stream)
-        assert door.counted("handshakes") == {"accepted": 1, "crowded": 1}
-        assert door.metrics.limits_hit() == {"connections": 1}
-        await leave(alice)
-        await door.wait_left(2)
-        await leave(await door.enter(BOB))
-
-
-async def test_only_so_many_connections_of_one_person() -> None:
-    async with open_door(METHODS, max_connections_per_identity=1) as door:
-        alice = await door.enter()
-        await ask(alice)
-        async with await door.dial() as second:
-            with pytest.raises((HungUp, trio.BrokenResourceError)):
-                await second.receive_some()
-        await door.wait_left(1)
-        assert door.metrics.limits_hit() == {"connections_per_identity": 1}
-        bob = await door.enter(BOB)
-        await ask(bob)
-        await leave(alice)
-        await leave(bob)
-
-
-@pytest.mark.parametrize("role", [Role.GUEST, Role.CONTROL])
-async def test_a_code_and_the_operator_may_come_many_times(role: Role) -> None:
-    async with open_door(METHODS, role_of=lambda _key: role, max_connections_per_identity=1) as door:
-        wires = [await door.enter() for _ in range(3)]
-        for wire in wires:
-            await ask(wire)
-        assert len(door.lobby.connections) == 3
-        for wire in wires:
-            await leave(wire)
 
 
 # --- how it ends ------------------------------------------------------------------------------------------
@@ -326,6 +254,7 @@ async def meet_a_bug_at(place: str) -> None:
     ("error", "reason"),
     [
         (SlowPeer("x"), "slow"),
+        (HeavyPeer("x"), "heavy"),
         (IdlePeer("x"), "idle"),
         (HungUp("x"), "hangup"),
         (MuxrpcError("x"), "protocol"),
@@ -340,6 +269,14 @@ def test_the_faults_of_a_peer_end_at_the_edge(error: Exception, reason: str) -> 
     with contained(metrics, HERE):
         raise error
     assert metrics.value("disconnects_total", reason=reason) == 1
+    assert metrics.value("internal_errors_total") == 0
+
+
+@pytest.mark.parametrize("error", [StoreError("x"), ExceptionGroup("", [HungUp("y"), StoreError("x")])])
+def test_a_store_that_cannot_be_read_is_no_peers_doing(error: Exception) -> None:
+    metrics = Metrics()
+    with pytest.raises(StoreError, match="x"), contained(metrics, HERE):
+        raise error
     assert metrics.value("internal_errors_total") == 0
 
 

@@ -121,6 +121,7 @@ def test_a_clock_that_jumps_back_strands_nobody() -> None:
     schedule.failed(HARBOUR, NOON, 1.0)
     assert due(schedule, NOON) == []
     assert due(schedule, NOON - 365 * DAY) == [HARBOUR]
+    assert due(schedule, NOON - 60 * SECOND) == [HARBOUR], "it waits five seconds, not those and a minute"
 
 
 # --- who ------------------------------------------------------------------------------------------------------

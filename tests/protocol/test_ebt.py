@@ -10,7 +10,8 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from pub.errors import EbtError
-from pub.protocol.ebt import MAX_NOTE, MessageFrame, Note, decode_note, encode_note, parse_frame
+from pub.protocol.ebt import MAX_NOTE, MessageFrame, Note, decode_note, encode_note, parse_clock, parse_frame
+from pub.protocol.refs import feed_id
 
 VECTORS = json.loads((Path(__file__).parent.parent / "vectors" / "ebt.json").read_text())
 
@@ -110,3 +111,40 @@ def test_a_frame_is_what_the_rule_says(frame: dict[str, Any]) -> None:
 def test_garbage_raises_nothing_else(body: bytes) -> None:
     with suppress(EbtError):
         parse_frame(body)
+
+
+# --- clocks -----------------------------------------------------------------------------------------------
+
+
+def test_a_clock_is_read_like_any_notes() -> None:
+    notes = {feed_id(number.to_bytes(32, "big")): number % 3 - 1 for number in range(3000)}
+    for separators in ((",", ":"), (", ", ": ")):
+        body = json.dumps(notes, separators=separators).encode()
+        assert parse_clock(body) == parse_frame(body) == notes
+    assert parse_clock(b"{}") == {}
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        b'{"a":[' + b"[]," * 30_000 + b"1]}",
+        b"{" + b",".join(b'"%d":0' % number for number in range(10_000)) + b"}",
+        b'{"author":"@a","sequence":3,"content":"' + b"x" * 60_000 + b'"}',
+        b'{"a":' * 20_000,
+        b"[" * 60_000,
+        b'{"a":"' + b"x" * 60_000 + b'"}',
+        b'{"a":null' + b" " * 60_000 + b"}",
+        b"\xff" * 60_000,
+    ],
+    ids=lambda body: body[:12].decode("ascii", "replace"),
+)
+def test_what_is_no_clock_is_refused(body: bytes) -> None:
+    with pytest.raises(EbtError, match="is not a note object"):
+        parse_clock(body)
+
+
+@settings(max_examples=60)
+@given(st.binary(max_size=60))
+def test_garbage_for_a_clock_raises_nothing_else(body: bytes) -> None:
+    with suppress(EbtError):
+        parse_clock(body)

@@ -60,15 +60,31 @@ def test_a_refused_message_does_the_same(pub: Pub) -> None:
     assert alice.expects(CAROL, 7, 0.0) is Expectation.NOT_WANTED
 
 
-def test_what_could_not_be_stored_is_asked_for_again_later(pub: Pub) -> None:
-    alice = pub.meet(9)
+@pytest.mark.parametrize("announced", [5, 9])
+def test_what_could_not_be_stored_is_asked_for_when_it_can_be(pub: Pub, announced: int) -> None:
+    """Whether the peer said that it has more or just sent what it wrote."""
+    alice = pub.meet(announced)
     assert alice.expects(CAROL, 6, 0.0) is Expectation.NEXT
+    pub.replicator.senders.hold()
+    alice.withdrawn(CAROL)
     alice.withdrawn(CAROL)
     assert pub.notes(alice) == {CAROL: encode_note(5, TELL)}
-    assert alice.expects(CAROL, 7, 0.0) is Expectation.GAP  # it was under way, and is nobody's fault
+    assert alice.expects(CAROL, 7, 0.0) is Expectation.NOT_WANTED  # it was under way, and is nobody's fault
     pub.replicator.timeout(31.0)
+    assert pub.notes(alice) is None
+    pub.replicator.senders.resume()
     assert pub.notes(alice) == {CAROL: encode_note(5, ASK)}
+    assert alice.expects(CAROL, 8, 0.0) is Expectation.NOT_WANTED  # still of the time before
     assert alice.expects(CAROL, 6, 0.0) is Expectation.NEXT
+    assert alice.expects(CAROL, 8, 0.0) is Expectation.GAP
+
+
+def test_who_comes_while_nothing_can_be_stored_is_asked_afterwards(pub: Pub) -> None:
+    pub.replicator.senders.hold()
+    alice, bob = pub.meet(9), pub.meet(5)
+    pub.replicator.senders.resume()
+    assert pub.notes(alice) == {CAROL: encode_note(5, ASK)}
+    assert pub.notes(bob) is None
 
 
 def test_a_feed_we_stopped_is_refused_when_it_comes(pub: Pub) -> None:
@@ -108,7 +124,7 @@ def test_only_those_who_asked_are_woken_by_an_append(pub: Pub) -> None:
     pub.hear(alice, {CAROL: (5, ASK)})
     pub.replicator.woken.clear()
     pub.append(CAROL, 6)
-    assert pub.replicator.woken == {alice, bob}
+    assert pub.replicator.woken.keys() == {alice, bob}
     assert alice.next_slice() == Slice(CAROL, 5)
     assert pub.notes(alice) is None
     assert bob.next_slice() is None
@@ -178,7 +194,7 @@ def test_a_want_of_a_feed_we_did_not_know_takes_effect_when_we_follow_it(pub: Pu
     pub.heads.append(3)
     pub.replicator.woken.clear()
     pub.replicator.replicate(new)
-    assert pub.replicator.woken == {alice, bob}
+    assert pub.replicator.woken.keys() == {alice, bob}
     assert pub.notes(alice) == {new: encode_note(3, ASK)}
     assert alice.next_slice() == Slice(new, 0)
     assert pub.notes(bob) == {new: encode_note(3, ASK)}  # has more

@@ -1,17 +1,23 @@
 """``ebt.replicate`` with people on the line: what is taken in, what is handed on, and what ends what."""
 
 import json
+from collections.abc import Callable
 from contextlib import AsyncExitStack
 from pathlib import Path
 from typing import Any
 
 import pytest
+import trio
+import trio.testing
 from structlog.testing import capture_logs
+from trio.testing import MockClock
 
 from pub.errors import RpcError
 from pub.net.roles import Role
 from pub.protocol.ebt import encode_note
+from pub.protocol.senders import STALL_SECONDS
 from pub.rpc import ebt
+from pub.store.log import Appender
 from tests.ingest.people import Author, Closed
 from tests.pubs import connect, guest_of, open_pub
 from tests.rpc.replicas import VERSION_3, dial, end_of, eventually, replicate
@@ -328,3 +334,35 @@ async def test_a_pub_that_is_refused_replication_goes_on(tmp_path: Path) -> None
         await other.send(other.session.fail(request.number, RpcError("muxrpc: no such command: ebt.replicate")))
         await pub.settle()
         assert await other.call("manifest")
+
+
+async def test_a_feed_gone_quiet_cuts_no_save_short(
+    tmp_path: Path, jump_clock: MockClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Bob announces what he never sends, and his time is up while the clock of Alice's session is being saved."""
+    alice, bob, saves, disk = Author("alice"), Author("bob"), list[str](), trio.Event()
+    async with open_pub(tmp_path) as pub, connect(pub, bob.keys) as line:
+        write = pub.rooms.ingest.write
+
+        async def write_slowly(job: Callable[[Appender], Any]) -> None:
+            saves.append("begun")
+            await disk.wait()
+            await write(job)
+            saves.append("done")
+
+        await pub.follow(alice.keys.public, bob.keys.public)
+        await (await replicate(line)).say(alice, 5)
+        async with connect(pub, alice.keys) as other:
+            await replicate(other)
+            await pub.settle()
+            monkeypatch.setattr(pub.rooms.ingest, "write", write_slowly)
+        await trio.testing.wait_all_tasks_blocked()
+        assert alice.keys.public not in pub.rooms.replication.progress()
+        jump_clock.jump(STALL_SECONDS + 1)
+        await trio.testing.wait_all_tasks_blocked()
+        assert saves == ["begun"]
+        monkeypatch.undo()
+        disk.set()
+        await pub.settle()
+        assert saves == ["begun", "done"]
+        assert pub.rooms.replication.progress()[bob.keys.public].receiving == 0

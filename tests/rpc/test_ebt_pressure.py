@@ -13,7 +13,7 @@ from pub.protocol.ebt import encode_note
 from pub.protocol.muxrpc import Kind
 from pub.protocol.packets import BodyType
 from pub.protocol.refs import feed_id
-from pub.rpc.ebt import CLOCK_LIMIT
+from pub.rpc.ebt import CLOCK_LIMIT, NOTES_PER_TURN
 from tests.ingest.people import Author
 from tests.pubs import connect, open_pub
 from tests.rpc.replicas import VERSION_3, replicate
@@ -136,3 +136,19 @@ async def test_a_clock_larger_than_its_bound_ends_the_connection(tmp_path: Path)
         await line.gone.wait()
         await pub.settle()
         assert pub.value("disconnects_total", reason="protocol") == 1
+
+
+async def test_a_clock_in_hand_does_not_hold_up_the_others(tmp_path: Path) -> None:
+    """A large clock is taken in piece by piece, and belongs to nobody when its session has ended meanwhile."""
+    alice = Author("alice")
+    notes = {feed_id(number.to_bytes(32, "big")): 0 for number in range(5 * NOTES_PER_TURN)}
+    async with open_pub(tmp_path) as pub, connect(pub) as line:
+        await pub.follow(alice.keys.public)
+        first = await replicate(line)
+        await first.stream.send({alice.keys.id: encode_note(7, receive=True)} | notes)
+        second = await replicate(line)  # "reconnected to peer", while the clock is being read
+        await pub.settle()
+        assert pub.rooms.replication.replicator.senders.awaited == {}, "nobody is asked for what a closed session said"
+        await second.stream.send({alice.keys.id: encode_note(7, receive=True)} | notes)
+        await pub.settle()
+        assert list(pub.rooms.replication.replicator.senders.awaited) == [pub.rooms.log.numbers[alice.keys.public]]

@@ -160,6 +160,29 @@ async def test_strangers_stop_the_pub_a_few_times_only(tmp_path: Path, jump_cloc
             assert await publishing(pub) == waiting(1000, 1)
 
 
+@pytest.mark.parametrize("ends_streams", [False, True])
+async def test_a_stranger_who_comes_and_goes_is_soon_not_believed(
+    tmp_path: Path, jump_clock: MockClock, ends_streams: bool
+) -> None:
+    """Its claims count as lies, though it never stays until one has lapsed."""
+    mallory = Author("mallory").keys
+    async with open_pub(tmp_path, patience=FOREVER) as pub:
+        await pub.follow(BOB.public)
+        for number in range(2 * MAX_LAPSED_CLAIMS + 1):
+            async with connect(pub, mallory) as line:
+                liar = await replicate(line)
+                await liar.say(pub, 1000)
+                await pub.settle()
+                assert (await publishing(pub) is None) is (number == 2 * MAX_LAPSED_CLAIMS)
+                if ends_streams:  # and "shows" what it has: nothing
+                    await liar.stream.end()
+                    for request in line.asked:
+                        await line.accept(request).end()
+                    await pub.settle()
+            jump_clock.jump(CLAIM_SECONDS / 2)
+            await publishing(pub)  # as the housekeeping asks every few seconds
+
+
 async def test_who_has_as_much_as_the_pub_stops_nothing(tmp_path: Path) -> None:
     async with open_pub(tmp_path) as pub, connect(pub, BOB) as line:
         await pub.rooms.ingest.publish({"type": "post", "text": "hello"})

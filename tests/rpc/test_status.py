@@ -25,6 +25,7 @@ async def test_status_of_a_new_pub(tmp_path: Path) -> None:
             "messages": 0,
             "members": 0,
             "forked": 0,
+            "storing": None,
             "publishing": None,
             "internal_errors": 0,
             "limit_hits": {},

@@ -164,6 +164,11 @@ class Friend:
         """Tell the pub, and ask for the rest."""
         self._stream.send({feed: encode_note(sequence, receive=True)})
 
+    def write(self, messages: list[Message]) -> None:
+        """Go on with the feed; the pub gets it once it has asked for it."""
+        self._feed.extend(messages)
+        self._stream.wake()
+
     async def wait_for(self, is_true: Callable[[], bool]) -> None:
         while not is_true():
             self._changed = trio.Event()

@@ -12,7 +12,7 @@ import structlog
 import trio
 import trio.testing
 
-from pub.errors import ConfigError, HandshakeError
+from pub.errors import CannotListen, HandshakeError
 from pub.net.control import call
 from pub.net.roles import Role
 from pub.protocol.contacts import BLOCK
@@ -63,7 +63,7 @@ async def test_a_pub_on_ipv6_alone(tmp_path: Path) -> None:
 async def test_a_port_that_is_taken_is_a_sentence(tmp_path: Path, host: str) -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
-        with pytest.RaisesGroup(ConfigError, flatten_subgroups=True) as refused:
+        with pytest.RaisesGroup(CannotListen, flatten_subgroups=True) as refused:
             async with open_pub(tmp_path, {"network.host": host, "network.port": port}):
                 pass
     [error] = leaves(refused.value)
@@ -72,7 +72,7 @@ async def test_a_port_that_is_taken_is_a_sentence(tmp_path: Path, host: str) -> 
 
 
 async def test_an_address_of_another_machine_is_a_sentence(tmp_path: Path) -> None:
-    with pytest.RaisesGroup(ConfigError, flatten_subgroups=True) as refused:
+    with pytest.RaisesGroup(CannotListen, flatten_subgroups=True) as refused:
         async with open_pub(tmp_path, {"network.host": "192.0.2.1"}):
             pass
     assert "cannot listen on 192.0.2.1 port 0" in str(leaves(refused.value)[0])

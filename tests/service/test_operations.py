@@ -12,7 +12,7 @@ import trio
 from prometheus_client.parser import text_string_to_metric_families
 from structlog.testing import capture_logs
 
-from pub.errors import ConfigError, StoreFull
+from pub.errors import CannotListen, StoreFull
 from pub.ingest.ingest import Submission
 from pub.ingest.verify import InlineVerifier
 from pub.metrics import CHECKS
@@ -109,7 +109,9 @@ def test_before_the_doors_open_it_is_not_ready(tmp_path: Path) -> None:
 
     async def ask() -> dict[str, Any]:
         with Store.open(tmp_path) as store:
-            return await Health(build(settings, keys, store, InlineVerifier(), World()), settings).report()
+            world = World()
+            rooms = build(settings, keys, store, InlineVerifier(), world)
+            return await Health(rooms, settings, world.network).report()
 
     assert trio.run(ask) == {
         "ready": False,
@@ -202,7 +204,7 @@ async def test_a_port_that_is_taken_is_named(tmp_path: Path) -> None:
         taken.bind(("127.0.0.1", 0))
         taken.listen()
         flags = {"operations.host": "127.0.0.1", "operations.port": taken.getsockname()[1]}
-        with pytest.RaisesGroup(pytest.RaisesExc(ConfigError, match="operations.port"), flatten_subgroups=True):
+        with pytest.RaisesGroup(pytest.RaisesExc(CannotListen, match="operations.port"), flatten_subgroups=True):
             async with open_pub(tmp_path, flags):
                 pass
 

@@ -113,6 +113,14 @@ async def test_the_address_book_survives_a_restart(town: Town) -> None:
         assert failures >= 1
 
 
+async def test_our_own_end_is_no_failure_of_the_other_side(town: Town) -> None:
+    async with town.open("island") as island:
+        async with town.open("harbour") as harbour:
+            await harbour.connect(island.address)
+            before = harbour.rooms.dialer.schedule.records[island.address]
+        assert harbour.rooms.dialer.schedule.records[island.address] == before
+
+
 @pytest.mark.parametrize(("host", "said"), [("harbour", "can't be dialled"), ("10.0.0.300", "can't be dialled")])
 async def test_settings_that_cannot_be_dialled_stop_the_start(town: Town, host: str, said: str) -> None:
     with pytest.RaisesGroup(pytest.RaisesExc(ConfigError, match=said), flatten_subgroups=True, allow_unwrapped=True):

@@ -11,6 +11,7 @@ import trio
 
 from pub.config import reference_table
 from pub.errors import ConfigError, PublishingStopped, StoreFull
+from pub.ingest import disk
 from pub.ingest.own_feed import CLAIM_SECONDS
 from pub.protocol.keys import KeyPair, render_secret
 from pub.rpc.context import Pub
@@ -154,6 +155,7 @@ async def test_a_pub_starts_on_a_full_disk_and_speaks_when_there_is_room(
     async with open_pub(tmp_path, {"network.host": ""}):
         pass
     monkeypatch.setattr(Store, "write", write_if_there_is_room)
+    monkeypatch.setattr(disk, "LOOK_SECONDS", 0.01)
     with structlog.testing.capture_logs() as lines:
         async with open_pub(tmp_path, {"name": "Ahoy"}) as pub:
             assert pub.started.invite is None

@@ -274,6 +274,30 @@ def test_a_damaged_store_is_refused(tmp_path: Path) -> None:
         Store.open(tmp_path)
 
 
+def test_damage_that_a_read_meets_is_the_stores(store: Store) -> None:
+    error = lmdb.CorruptedError("mdb_get: planted")
+    vars(error)["code"] = -30796  # as the library sets it
+    with pytest.raises(StoreError, match="is damaged: mdb_get: planted"), store.read():
+        raise error
+    with pytest.raises(KeyError), store.read():
+        raise KeyError("a bug")
+    store.write(lambda txn: txn.put(b"after", b"1", db=store.meta))
+
+
+@pytest.mark.parametrize("left", [b"", bytes(8192), b"\xff" * 20_000], ids=["nothing", "zeros", "rubbish"])
+def test_a_first_start_that_was_cut_short_is_made_again(tmp_path: Path, left: bytes) -> None:
+    """Whatever a power cut left of the new store: it had no name yet, so nobody counts on it."""
+    (tmp_path / "data.new").mkdir()
+    (tmp_path / "data.new" / "data.mdb").write_bytes(left)
+    with pytest.raises(StoreError, match="no pub's data"):
+        Store.open(tmp_path, readonly=True)
+    with Store.open(tmp_path) as store:
+        put(store, b"a", b"b")
+    assert not (tmp_path / "data.new").exists()
+    with Store.open(tmp_path) as store:
+        assert get(store, b"a") == b"b"
+
+
 def test_an_environment_without_our_tables_is_no_store(tmp_path: Path) -> None:
     lmdb.open(str(tmp_path), lib_version=0).close()
     with pytest.raises(StoreError, match="was never finished"):

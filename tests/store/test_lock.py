@@ -1,4 +1,5 @@
 import os
+import resource
 import signal
 import subprocess
 import sys
@@ -44,6 +45,14 @@ def test_a_second_pub_is_told_who_has_the_folder(tmp_path: Path) -> None:
     FolderLock(tmp_path, shared=False).release()
 
 
+def test_a_pub_that_is_stopping_says_so(tmp_path: Path) -> None:
+    pub = FolderLock(tmp_path, shared=False)
+    pub.note_stopping()
+    with pytest.raises(StoreLocked, match=f"process {os.getpid()}, which is stopping$"):
+        FolderLock(tmp_path, shared=True)
+    pub.release()
+
+
 def test_a_killed_pub_leaves_its_id_but_no_lock(tmp_path: Path) -> None:
     with other_process(tmp_path, "alone") as pub:
         pub.send_signal(signal.SIGKILL)
@@ -85,3 +94,16 @@ def test_a_folder_that_is_a_file_is_the_operators_mistake(tmp_path: Path) -> Non
     (tmp_path / "file").write_text("")
     with pytest.raises(StoreError, match=r"cannot use the data folder .*/file: "):
         FolderLock(tmp_path / "file", shared=False)
+
+
+def test_a_full_disk_keeps_nobody_from_the_lock(tmp_path: Path) -> None:
+    """A pub that was killed on it must come back, to serve what it has."""
+    unlimited = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (0, unlimited[1]))
+    try:
+        lock = FolderLock(tmp_path, shared=False)
+        with pytest.raises(StoreLocked, match="in use by another process"):
+            FolderLock(tmp_path, shared=False)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, unlimited)
+    lock.release()

@@ -1,0 +1,112 @@
+"""``python -m benchmarks``: run the loads against the peers, print the table, write the JSON."""
+
+import argparse
+import gc
+import json
+import sys
+import tempfile
+import traceback
+from collections.abc import Callable, Collection
+from dataclasses import asdict
+from datetime import datetime
+from pathlib import Path
+
+from benchmarks.connection import LoadFailed
+from benchmarks.dataset import FOLDER, Shape
+from benchmarks.meter import raise_descriptor_limit, wait_rest
+from benchmarks.peers import COMMANDS, NODE_MODULES, OURS, THEIRS, start
+from benchmarks.plan import LOADS, Scene, Sizes, scenes
+from benchmarks.report import Report, machine
+
+RESULTS = Path(__file__).parent / "results"
+
+
+def main() -> None:
+    arguments = _parser().parse_args()
+    sizes = _sizes(arguments)
+    if THEIRS in arguments.peers and not NODE_MODULES.is_dir():
+        sys.exit(f"ssb-server is not installed: run `make bench`, or `npm ci` in {NODE_MODULES.parent}")
+    raise_descriptor_limit()
+    report = Report()
+    before = machine()
+    for scene in scenes(sizes, frozenset(arguments.only)):
+        for run in range(arguments.runs):
+            for peer in arguments.peers if run % 2 == 0 else reversed(arguments.peers):
+                _run(scene, peer, report, frozenset(arguments.only))
+    print(report.table(arguments.peers))
+    print(*report.failures, sep="\n", file=sys.stderr)
+    result = {
+        "machine": before,
+        "runs": arguments.runs,
+        "sizes": asdict(sizes),
+        "steps": report.steps(),
+        "failures": report.failures,
+    }
+    path = arguments.out or RESULTS / f"{datetime.now():%Y%m%d-%H%M%S}.json"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(json.dumps(result, indent=1) + "\n")
+    print(f"written to {path}", file=sys.stderr)
+    sys.exit(1 if report.failures else 0)
+
+
+def _run(scene: Scene, kind: str, report: Report, only: frozenset[str]) -> None:
+    """One scene on one fresh peer. What fails has no figure, nor have the steps after it; the others go on."""
+    FOLDER.mkdir(parents=True, exist_ok=True)
+    title = "start"
+    try:
+        with tempfile.TemporaryDirectory(dir=FOLDER) as folder, start(kind, Path(folder) / kind) as peer:
+            for step in scene:
+                title = step.title
+                print(f"{kind}: {title}", file=sys.stderr, flush=True)
+                wait_rest(peer.pid)
+                gc.collect()
+                figures = step.run(peer)
+                if step.load in only:
+                    report.add(title, kind, figures)
+    except (LoadFailed, OSError, RuntimeError) as error:
+        traceback.print_exc()
+        report.failures.append(f"FAILED {kind}: {title}: {error}")
+
+
+def _sizes(arguments: argparse.Namespace) -> Sizes:
+    return Sizes(
+        many=Shape(arguments.feeds, arguments.messages, arguments.size),
+        one=Shape(1, arguments.one, arguments.size),
+        short=Shape(arguments.feeds, 1, arguments.size),
+        followers=tuple(arguments.followers),
+        idle=tuple(arguments.idle),
+        idle_ebt=arguments.idle_ebt,
+    )
+
+
+def _parser() -> argparse.ArgumentParser:
+    sizes = Sizes()
+    parser = argparse.ArgumentParser(prog="python -m benchmarks", description="Measure pubs; see benchmarks/README.md.")
+    parser.add_argument("--only", type=_words(LOADS), default=list(LOADS), help=f"some of {','.join(LOADS)}")
+    parser.add_argument("--peers", type=_words(COMMANDS), default=[OURS, THEIRS], help=f"some of {','.join(COMMANDS)}")
+    parser.add_argument("--runs", type=int, default=3)
+    parser.add_argument("--out", type=Path, help="where to write the JSON; default: benchmarks/results/<time>.json")
+    parser.add_argument("--feeds", type=int, default=sizes.many.feeds)
+    parser.add_argument("--messages", type=int, default=sizes.many.messages, help="of each feed")
+    parser.add_argument("--size", type=int, default=sizes.many.size, help="bytes of a message, on average")
+    parser.add_argument("--one", type=int, default=sizes.one.messages, help="messages of the one long feed")
+    parser.add_argument("--followers", type=int, nargs="+", default=sizes.followers)
+    parser.add_argument("--idle", type=int, nargs="+", default=sizes.idle, help="connections without EBT")
+    parser.add_argument("--idle-ebt", type=int, default=sizes.idle_ebt, help="connections with EBT")
+    return parser
+
+
+def _words(known: Collection[str]) -> Callable[[str], list[str]]:
+    """A list with commas, of these words."""
+
+    def parse(text: str) -> list[str]:
+        words = text.split(",")
+        if unknown := set(words) - set(known):
+            raise argparse.ArgumentTypeError(f"{', '.join(unknown)}: not one of {', '.join(known)}")
+        return words
+
+    return parse
+
+
+if __name__ == "__main__":
+    main()

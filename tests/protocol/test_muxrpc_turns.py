@@ -1,0 +1,47 @@
+"""Sessions that are looked at in turns, and what of a peer's bytes is still to be looked at."""
+
+import pytest
+
+from pub.errors import RpcError
+from pub.protocol.muxrpc import COSTLY_BYTES, Kind, RequestReceived, Session
+from pub.protocol.packets import encode_packet
+from tests.protocol.test_muxrpc import CALL, events_of, packets_of
+
+
+def test_a_turn_ends_after_so_many_packets_and_the_next_one_goes_on() -> None:
+    session = Session(turn=3)
+    session.receive_data(b"".join(encode_packet(number, CALL) for number in range(1, 8)))
+    turns = [[event.number for event in iter(session.next_event, None) if isinstance(event, RequestReceived)]]
+    while session.next_turn():
+        turns.append([event.number for event in iter(session.next_event, None) if isinstance(event, RequestReceived)])
+    assert turns == [[1, 2, 3], [4, 5, 6], [7]]
+    assert not session.next_turn()
+
+
+def test_packets_without_an_event_count_in_a_turn() -> None:
+    session = Session(turn=3)
+    assert events_of(session, 7 * encode_packet(1, b"{}")) == []
+    refusals = [len(packets_of(session.data_to_send()))]
+    while session.next_turn():
+        assert session.next_event() is None
+        refusals.append(len(packets_of(session.data_to_send())))
+    assert refusals == [3, 3, 1]
+
+
+def test_a_large_request_takes_a_turn() -> None:
+    large = b'{"name":["hello"],"args":["' + b"x" * 3 * COSTLY_BYTES + b'"]}'
+    session = Session(turn=3)
+    assert len(events_of(session, encode_packet(1, large) + encode_packet(2, CALL))) == 1
+    assert session.next_turn()
+    assert len(events_of(session, b"")) == 1
+
+
+def test_what_is_not_read_counts_until_the_connection_is_closed() -> None:
+    session = Session()
+    assert events_of(session, encode_packet(1, CALL) + encode_packet(2, CALL)[:20]) != []
+    assert session.unread == 20
+    session.close()
+    assert session.unread == 0
+    assert events_of(session, encode_packet(3, CALL)) == []
+    with pytest.raises(RpcError):
+        session.open(("hello",), [], Kind.ASYNC)

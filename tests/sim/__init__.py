@@ -1,0 +1,1 @@
+"""Whole pubs on a simulated network, clock and disk: see README.md."""
