@@ -24,6 +24,7 @@ from tests.sim.visits import LOST, Caller, visit
 
 ANSWER_SECONDS = 20.0
 PAUSE = (0.5, 5.0)  # seconds between two tries
+LATEST_SECONDS = 60.0  # after the code was made: some race for it, others come when much has happened
 
 
 @dataclass
@@ -67,6 +68,7 @@ async def redeem(around: Surroundings, code: Code, name: str, feed: bytes) -> No
     rng = chance(around.seed, f"{name} redeems")
     keys = guest_keys(parse_invite(code.text).seed)
     network = HostNetwork(around.network, name)
+    await trio.sleep(rng.choice([0.0, 0.0, rng.uniform(0, LATEST_SECONDS)]))
     while feed not in code.accepted | code.refused:
         await visit(network, code.pub, keys, rng, partial(_use, around, code, feed))
         await trio.sleep(rng.uniform(*PAUSE))

@@ -36,6 +36,8 @@ class Copy:
     feeds: dict[bytes, list[bytes]] = field(default_factory=dict)
     heads: dict[bytes, str] = field(default_factory=dict)
     """The id of the last message, as the next one must name it."""
+    said: float = 0.0
+    """The timestamp of the pub's own last message."""
     received: int = 0
     """Messages in the order of receipt that were read back so far."""
 
@@ -96,6 +98,9 @@ class Ledger:
         demand(sequence == message["sequence"] == len(feed) + 1, "sequences rise by one", feed_id(author), sequence)
         demand(message["previous"] == previous, "each message names the one before", feed_id(author), sequence)
         demand(message["author"] == feed_id(author), "a message is in its author's feed", feed_id(author), sequence)
+        if author == copy.owner:
+            demand(message["timestamp"] > copy.said, "timestamps of a pub's own feed rise", sequence)
+            copy.said = message["timestamp"]
         if author in self.written:
             self._compare(copy, author, sequence, raw)
         feed.append(raw)
