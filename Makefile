@@ -1,11 +1,13 @@
 # make run      start a pub on this machine (HOST=, PORT= and DATA= say where)
 # make check    format, lint, types and the fast tests: under a minute, before every commit
 # make test     everything: check, the slow tests, the real JavaScript clients (needs node and npm), and containers
-#               (needs root, podman, buildah, runc and mmdebstrap)
+#               (needs root, podman, buildah, runc and mmdebstrap) and monitoring (needs prometheus and
+#               prometheus-alertmanager of Debian)
 # make soak     for long what `make test` does for a minute: simulated worlds (SEEDS=), then kill the pub (KILLS=)
 #               over large data (MESSAGES=)
 # make bench    measure this pub beside ssb-server 16 (needs node and npm; RUNS=, ONLY= and PEERS= choose a part)
 # make format   let ruff format and mend what it can
+# make dashboards   make the JSON that Grafana reads from deploy/grafana/panels.py
 # make lock     choose new versions of all dependencies (needs uv)
 # make clean    remove everything that the targets above made, but no data
 
@@ -25,7 +27,7 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/pip --disable-pip-version-check --quiet
 CLIENTS := $(addsuffix /node_modules/.installed,tests/interop/classic tests/interop/db2)
 
-.PHONY: run test check soak bench lint format lock clean
+.PHONY: run test check soak bench lint format dashboards lock clean
 
 run: $(VENV)/.run
 	exec $(BIN)/ssb-pub --data $(DATA) run --host $(HOST) --port $(PORT)
@@ -54,6 +56,9 @@ bench: $(VENV)/.run $(if $(findstring theirs,$(PEERS)),tests/interop/classic/nod
 format: $(VENV)/.dev
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
+
+dashboards: $(VENV)/.dev
+	$(BIN)/python deploy/grafana/generate.py
 
 lock: export UV_CUSTOM_COMPILE_COMMAND = make lock
 lock: COMPILE = uv pip compile --quiet --upgrade --universal --python-version 3.11 --generate-hashes --no-emit-index-url

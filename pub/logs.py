@@ -25,7 +25,7 @@ import structlog
 
 SHOWN_CHARACTERS = 7  # of an id: its sigil and six of base64, enough to tell the peers of one pub apart
 
-MAX_REPEATS = 20  # lines of one event in a minute: enough to see who and why; a thousand peers can each cause one
+MAX_REPEATS = 10  # lines of one event in a minute: enough to see who and why; a thousand peers can each cause one
 REPEATS_SECONDS = 60.0
 MAX_EVENTS = 1000  # remembered at once; ours are 30, but libraries may put numbers into theirs
 

@@ -279,9 +279,9 @@ STORE = Row(
         ),
         Panel(
             "Commit errors",
-            "Transactions that were undone, by reason.",
+            "Transactions that were undone, by reason, and how often the disk turned out to be full.",
             "cps",
-            ((rate("commit_errors_total"), "{{reason}}"),),
+            ((rate("commit_errors_total"), "{{reason}}"), (rate("full_disks_total"), "full disk")),
         ),
         Panel(
             "Oldest transactions",
