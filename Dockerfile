@@ -7,7 +7,7 @@
 #
 # No step knows the machine's architecture: every dependency comes as a wheel for amd64 and for arm64.
 
-FROM docker.io/library/python:3.13.14-slim-trixie AS build
+FROM python:3.13.14-slim-trixie AS build
 ENV PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_NO_CACHE_DIR=1 PIP_ROOT_USER_ACTION=ignore
 WORKDIR /src
 # pip stays behind in a place of its own
@@ -20,12 +20,12 @@ COPY pub pub
 RUN /build/bin/pip wheel --no-deps --no-build-isolation --wheel-dir /dist . \
     && /build/bin/pip --python /opt/ssb-pub install --no-deps /dist/*.whl
 
-FROM docker.io/library/python:3.13.14-slim-trixie
+FROM python:3.13.14-slim-trixie
 LABEL org.opencontainers.image.title="ssb-pub" \
       org.opencontainers.image.description="An always-on Secure Scuttlebutt pub server" \
       org.opencontainers.image.version="0.1.0" \
       org.opencontainers.image.licenses="MIT" \
-      org.opencontainers.image.base.name="docker.io/library/python:3.13.14-slim-trixie"
+      org.opencontainers.image.base.name="python:3.13.14-slim-trixie"
 COPY --from=build /opt/ssb-pub /opt/ssb-pub
 # a new volume takes owner and mode of this folder
 RUN install -d -m 0700 -o 10008 -g 10008 /data

@@ -305,6 +305,7 @@ class Ingest:
             outcome = await self._run_blocking(partial(self._commit, chunks, jobs))
         except StoreFull as full:
             self._metrics.commit_errors.labels("disk_full").inc()
+            self._began = None
             self._give_up(chunks, jobs, str(full))
         else:
             self._count_commit(chunks, jobs)

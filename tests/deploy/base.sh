@@ -1,7 +1,7 @@
 #!/bin/bash
 # Makes a stand-in for the public image python:3-slim out of Debian's packages, for machines that reach no registry:
 #
-#   tests/deploy/base.sh base.tar && podman import base.tar docker.io/library/python:TAG
+#   tests/deploy/base.sh base.tar && podman import base.tar python:TAG
 #
 # Needs mmdebstrap and root. Where a proxy with a certificate of its own stands between the machine and the world, pip
 # must trust inside what is trusted outside: the machine's certificates go in.

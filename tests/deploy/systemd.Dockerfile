@@ -1,5 +1,5 @@
 # A machine with a real systemd and Python, for the tests of deploy/systemd.
-FROM docker.io/library/python:3.13.14-slim-trixie
+FROM python:3.13.14-slim-trixie
 # hadolint ignore=DL3008
 RUN apt-get update -qq \
     && apt-get install -qq --yes --no-install-recommends systemd \

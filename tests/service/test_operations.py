@@ -160,6 +160,7 @@ async def test_a_full_disk_and_its_recovery(tmp_path: Path, monkeypatch: pytest.
             assert answer.status == 503
             assert "[-]store failed: this pub can't store anything now" in answer.text
             assert "[+]handshake ok" in answer.text
+            assert (await values(port))["commit_under_way_seconds",] == 0
         assert (await verdict(port)).status == 200
         assert (await values(port))["commit_errors_total", "disk_full"] >= 1
 
