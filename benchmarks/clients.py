@@ -13,8 +13,9 @@ import trio
 
 from benchmarks.mapped import Mapped
 from pub.errors import RpcError
-from pub.net.connection import Connection, RpcStream
+from pub.net.connection import Connection
 from pub.net.roles import Peer, Role
+from pub.net.rpcstream import RpcStream
 from pub.net.stream import open_handshake
 from pub.protocol.ebt import MessageFrame, encode_note, parse_frame
 from pub.protocol.invites import guest_keys, parse_invite

@@ -8,7 +8,7 @@ from prometheus_client import generate_latest
 from prometheus_client.parser import text_string_to_metric_families
 
 from pub import metrics as words
-from pub.ingest.ingest import NotStored
+from pub.ingest.batch import NotStored
 from pub.metrics import LIMITS, METHODS, PREFIX, RECEIVED, Metrics, reference_table
 from pub.net.peer import DISCONNECT_REASONS
 from pub.net.roles import Role

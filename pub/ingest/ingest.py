@@ -12,9 +12,7 @@ one after the other in the one writer is what makes sequence numbers, timestamps
 """
 
 from collections import deque
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
-from enum import StrEnum
+from collections.abc import Callable, Iterable
 from functools import partial
 from typing import Any, Protocol, TypeVar
 
@@ -22,6 +20,7 @@ import structlog
 import trio
 
 from pub.errors import PublishingStopped, RpcError, StoreFull, StoringStopped
+from pub.ingest.batch import Chunk, Item, Job, NotStored, Outcome, Submission
 from pub.ingest.disk import Disk
 from pub.ingest.own_feed import FORKED, OwnFeed
 from pub.ingest.verify import Verifier
@@ -29,7 +28,8 @@ from pub.metrics import Metrics
 from pub.protocol.classic import MISMATCH, TOO_LONG, Chain, Message, create
 from pub.protocol.keys import KeyPair
 from pub.protocol.refs import feed_id
-from pub.store.env import Store, Txn, is_of_the_store
+from pub.store.env import Store, Txn
+from pub.store.faults import is_of_the_store
 from pub.store.log import Appender, Changes, Log
 
 CHUNK_MESSAGES = 256  # messages a verifier gets at once: 15 ms of work, so nothing waits long behind it
@@ -50,66 +50,6 @@ class RunBlocking(Protocol):
 async def run_in_thread(work: Callable[[], T]) -> T:
     """``RunBlocking`` in a thread, but none of the forty that hanging name lookups may all have taken."""
     return await trio.to_thread.run_sync(work, limiter=trio.CapacityLimiter(1))
-
-
-class NotStored(StrEnum):
-    """What became of a message that was handed in and not stored."""
-
-    DUPLICATE = "duplicate"
-    GAP = "gap"
-    FORK = "fork"
-    INVALID_FIRST = "invalid_first"
-    BAD_SIGNATURE = "bad_signature"
-    TOO_LARGE = "too_large"
-    INVALID = "invalid"
-    BUG = "bug"
-    DISK_FULL = "disk_full"
-
-
-class Refused(Protocol):
-    """Told, after the commit, about each message of a submission that was not stored, and why in words."""
-
-    def __call__(self, feed: int, sequence: int, outcome: NotStored, reason: str) -> None: ...
-
-
-@dataclass(slots=True)
-class Submission:
-    """What one peer handed in at once: parallel lists of raw messages and where each claims to belong."""
-
-    raws: Sequence[bytes]
-    places: Sequence[tuple[int, int]]
-    """(feed number, sequence) that the frame named; the verified message is what counts."""
-    refused: Refused
-
-
-@dataclass(slots=True)
-class _Item:
-    raw: bytes
-    feed: int
-    sequence: int
-    refused: Refused
-
-
-@dataclass(slots=True)
-class _Chunk:
-    items: list[_Item]
-    verdicts: list[Message | str | None] | None = None
-
-
-@dataclass(slots=True)
-class _Job:
-    run: Callable[[Appender], Any]
-    done: trio.Event
-    result: Any = None
-    error: BaseException | None = None
-    is_broken: bool = False
-
-
-@dataclass(slots=True)
-class _Outcome:
-    changes: Changes
-    stored: int
-    not_stored: list[tuple[_Item, NotStored, str]]
 
 
 class Ingest:
@@ -144,9 +84,9 @@ class Ingest:
         self._hmac_key = hmac_key
         self._held_bytes = 0
         self._room = trio.lowlevel.ParkingLot()
-        self._items: deque[_Item] = deque()
-        self._chunks: deque[_Chunk] = deque()
-        self._jobs: deque[_Job] = deque()
+        self._items: deque[Item] = deque()
+        self._chunks: deque[Chunk] = deque()
+        self._jobs: deque[Job] = deque()
         self.last_received = 0.0
         """Receive time of the message taken in last (ms): for a job, that of its own message."""
         self._began: float | None = None  # when the transaction under way began
@@ -168,7 +108,7 @@ class Ingest:
             while self._is_full(size):
                 await self._room.park()
         places = zip(submission.raws, submission.places, strict=True)
-        items = [_Item(raw, feed, sequence, submission.refused) for raw, (feed, sequence) in places]
+        items = [Item(raw, feed, sequence, submission.refused) for raw, (feed, sequence) in places]
         if self.disk.full is not None:
             self._refuse_full(items, self.disk.full)
             return
@@ -188,7 +128,7 @@ class Ingest:
         which is then repeated without this job, and is raised here. A full disk is ``StoringStopped``; a broken one
         ends ``run``.
         """
-        waiting = _Job(job, trio.Event())
+        waiting = Job(job, trio.Event())
         self._jobs.append(waiting)
         self._writer_bell.set()
         await waiting.done.wait()
@@ -264,11 +204,11 @@ class Ingest:
                     self._feeder_bell = trio.Event()
                     await self._feeder_bell.wait()
                 count = min(CHUNK_MESSAGES, len(self._items))
-                chunk = _Chunk([self._items.popleft() for _ in range(count)])
+                chunk = Chunk([self._items.popleft() for _ in range(count)])
                 self._chunks.append(chunk)
                 nursery.start_soon(self._verify, chunk, lanes)
 
-    async def _verify(self, chunk: _Chunk, lanes: trio.Semaphore) -> None:
+    async def _verify(self, chunk: Chunk, lanes: trio.Semaphore) -> None:
         chunk.verdicts = await self._verifier.verify([item.raw for item in chunk.items])
         lanes.release()
         if self._chunks and self._chunks[0].verdicts is not None:
@@ -287,8 +227,8 @@ class Ingest:
                 self._writer_bell = trio.Event()
                 await self._writer_bell.wait()
 
-    def _take_ready(self) -> tuple[list[_Chunk], list[_Job]]:
-        chunks: list[_Chunk] = []
+    def _take_ready(self) -> tuple[list[Chunk], list[Job]]:
+        chunks: list[Chunk] = []
         count = 0
         while self._chunks and self._chunks[0].verdicts is not None and count < MAX_BATCH_MESSAGES:
             chunk = self._chunks.popleft()
@@ -298,7 +238,7 @@ class Ingest:
         self._jobs.clear()
         return chunks, jobs
 
-    async def _write_batch(self, chunks: list[_Chunk], jobs: list[_Job]) -> None:
+    async def _write_batch(self, chunks: list[Chunk], jobs: list[Job]) -> None:
         self._stopped = self.publishing_stopped()
         self._began = trio.current_time()
         try:
@@ -315,7 +255,7 @@ class Ingest:
         for job in jobs:
             job.done.set()
 
-    def _count_commit(self, chunks: list[_Chunk], jobs: list[_Job]) -> None:
+    def _count_commit(self, chunks: list[Chunk], jobs: list[Job]) -> None:
         metrics = self._metrics
         metrics.commit_seconds.observe(self.commit_age)
         metrics.commit_messages.observe(sum(len(chunk.items) for chunk in chunks))
@@ -323,7 +263,7 @@ class Ingest:
             metrics.commit_errors.labels("job").inc(broken)
         self._began = None
 
-    def _commit(self, chunks: list[_Chunk], jobs: list[_Job]) -> _Outcome:
+    def _commit(self, chunks: list[Chunk], jobs: list[Job]) -> Outcome:
         """One transaction (in the writer's thread); without the jobs that turn out to be broken."""
         while True:
             try:
@@ -331,10 +271,10 @@ class Ingest:
             except _BrokenJob as broken:
                 broken.job.error, broken.job.is_broken = broken.__cause__, True
 
-    def _fill(self, txn: Txn, chunks: list[_Chunk], jobs: list[_Job]) -> _Outcome:
+    def _fill(self, txn: Txn, chunks: list[Chunk], jobs: list[Job]) -> Outcome:
         appender = Appender(self._log, txn)
         stored = 0
-        not_stored: list[tuple[_Item, NotStored, str]] = []
+        not_stored: list[tuple[Item, NotStored, str]] = []
         for chunk in chunks:
             for item, verdict in zip(chunk.items, chunk.verdicts or (), strict=True):
                 if verdict is None:
@@ -351,10 +291,10 @@ class Ingest:
         for job in jobs:
             if not job.is_broken:
                 self._run_job(job, appender)
-        return _Outcome(appender.finish(), stored, not_stored)
+        return Outcome(appender.finish(), stored, not_stored)
 
     @staticmethod
-    def _run_job(job: _Job, appender: Appender) -> None:
+    def _run_job(job: Job, appender: Appender) -> None:
         job.result = job.error = None  # a repeated transaction starts over
         try:
             job.result = job.run(appender)
@@ -367,7 +307,7 @@ class Ingest:
 
     # --- after the commit ---------------------------------------------------------------------------------
 
-    def _give_up(self, chunks: list[_Chunk], jobs: list[_Job], reason: str) -> None:
+    def _give_up(self, chunks: list[Chunk], jobs: list[Job], reason: str) -> None:
         """The disk is full: refuse what was to be written, and all that was handed in behind it.
 
         A later message of the same feed would seem to be a gap, which its sender would have to answer for.
@@ -381,10 +321,10 @@ class Ingest:
         self._refuse_full(items, reason)
         self._release(items)
 
-    def _refuse_full(self, items: list[_Item], reason: str) -> None:
+    def _refuse_full(self, items: list[Item], reason: str) -> None:
         self._refuse([(item, NotStored.DISK_FULL, reason) for item in items])
 
-    def _refuse(self, not_stored: list[tuple[_Item, NotStored, str]]) -> None:
+    def _refuse(self, not_stored: list[tuple[Item, NotStored, str]]) -> None:
         for item, failure, reason in not_stored:
             self._metrics.received.labels(failure.value).inc()
             self._metrics.internal_errors.inc(failure is NotStored.BUG)
@@ -403,7 +343,7 @@ class Ingest:
         for watcher in self.watchers:
             watcher(changes)
 
-    def _release(self, items: Iterable[_Item]) -> None:
+    def _release(self, items: Iterable[Item]) -> None:
         self._held_bytes -= sum(len(item.raw) for item in items)
         self._room.unpark_all()
 
@@ -414,7 +354,7 @@ class Ingest:
 
 
 class _BrokenJob(Exception):
-    def __init__(self, job: _Job) -> None:
+    def __init__(self, job: Job) -> None:
         self.job = job
 
 

@@ -15,7 +15,6 @@ costs a cursor, and only its own sender waits.
 from collections import deque
 from collections.abc import Awaitable, Callable
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass
 from typing import Any
 
 import msgspec
@@ -23,8 +22,9 @@ import trio
 
 from pub.errors import ProtocolError, RpcError, SlowPeer
 from pub.metrics import Metrics, Tally
+from pub.net.methods import Methods
 from pub.net.roles import Peer
-from pub.net.rpcstream import Receiver, RpcStream, Source
+from pub.net.rpcstream import RpcStream, Source
 from pub.protocol.canonical import parse
 from pub.protocol.muxrpc import (
     BODY_LIMIT,
@@ -43,36 +43,12 @@ from pub.protocol.muxrpc import (
 )
 from pub.protocol.packets import BodyType
 
-__all__ = ["Connection", "Method", "Methods", "Receiver", "RpcStream", "Source"]
-
 SEND_BUFFER = 1 << 16  # bytes gathered for one write: 16 boxes, a few TCP windows of a phone
 TURN = 64  # packets of one peer that are handled before others get their turn: a millisecond or two of requests
 MAX_WRITE = 2 * SEND_BUFFER  # a full outbox leaves in parts: what is being written is boxed, and counts for nobody
 FREE_BYTES = SEND_BUFFER  # held for a peer without asking for leave: what everybody needs now and then
 FAREWELL_SECONDS = 10.0  # for a peer that has said goodbye to read what it asked for before
 NO_STREAM = 0  # no call has this number
-
-
-@dataclass(frozen=True, slots=True)
-class Method:
-    """An entry of a METHODS table. ``type`` is what the manifest says; a sync method is asked like an async one.
-
-    ``handler`` is called with the connection and the arguments (sync: returns the answer; async: awaited), or with
-    the new ``RpcStream`` and the arguments (source, sink, duplex). It refuses by raising ``RpcError``.
-    """
-
-    type: str
-    handler: Callable[..., Any]
-    body_limit: int = BODY_LIMIT
-    """Bytes in one packet of the stream."""
-
-    @property
-    def kind(self) -> Kind:
-        """How the wire asks for it."""
-        return Kind.ASYNC if self.type == "sync" else Kind(self.type)
-
-
-Methods = dict[tuple[str, ...], Method]
 
 
 class Connection:

@@ -14,7 +14,8 @@ import trio
 
 from pub.errors import BlockedPeer, HeavyPeer, HungUp, IdlePeer, ProtocolError, SlowPeer, StoreError
 from pub.metrics import Metrics
-from pub.net.connection import Connection, Methods
+from pub.net.connection import Connection
+from pub.net.methods import Methods
 from pub.net.roles import Peer, Role
 from pub.net.stream import SecretStream, accept_handshake
 from pub.protocol.keys import KeyPair

@@ -2,7 +2,8 @@
 
 from typing import Any
 
-from pub.net.connection import Method, Methods, RpcStream
+from pub.net.methods import Method, Methods
+from pub.net.rpcstream import RpcStream
 from pub.rpc.context import Pub
 
 

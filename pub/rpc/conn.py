@@ -3,8 +3,9 @@
 from typing import Any
 
 from pub.errors import InvalidReference, RpcError
-from pub.net.connection import Connection, Method, Methods
+from pub.net.connection import Connection
 from pub.net.dialer import TRANSPORT
+from pub.net.methods import Method, Methods
 from pub.net.roles import Peer
 from pub.protocol.addresses import Address, format_address, parse_address
 from pub.protocol.refs import feed_id

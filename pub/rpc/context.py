@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Any
 from pub.graph import Graph, Hops
 from pub.ingest.ingest import Ingest
 from pub.metrics import Metrics
-from pub.net.connection import Methods
 from pub.net.dialer import Dialer
+from pub.net.methods import Methods
 from pub.net.peer import Lobby
 from pub.protocol.addresses import Address
 from pub.protocol.keys import KeyPair

@@ -16,8 +16,10 @@ import structlog
 import trio
 
 from pub.errors import RpcError, StoringStopped
-from pub.net.connection import Connection, Method, Methods, RpcStream
+from pub.net.connection import Connection
+from pub.net.methods import Method, Methods
 from pub.net.roles import Role
+from pub.net.rpcstream import RpcStream
 from pub.protocol.clocks import Clock
 from pub.protocol.contacts import BLOCK
 from pub.protocol.ebt import MAX_FRAME, MessageFrame, Notes, decode_note, parse_clock, parse_frame

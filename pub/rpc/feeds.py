@@ -10,7 +10,8 @@ from typing import Any
 import msgspec
 
 from pub.errors import RpcError
-from pub.net.connection import Connection, Method, Methods
+from pub.net.connection import Connection
+from pub.net.methods import Method, Methods
 from pub.protocol.refs import feed_id, feed_key, is_feed_id, message_id
 from pub.rpc.arguments import options
 from pub.rpc.context import Pub

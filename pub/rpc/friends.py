@@ -5,7 +5,8 @@ from typing import Any
 import msgspec
 
 from pub.errors import RpcError
-from pub.net.connection import Connection, Method, Methods
+from pub.net.connection import Connection
+from pub.net.methods import Method, Methods
 from pub.protocol.classic import Message
 from pub.protocol.contacts import BLOCK, FOLLOW
 from pub.protocol.refs import feed_key, is_feed_id, message_id

@@ -12,7 +12,9 @@ from typing import Any
 import trio
 
 from pub.errors import RpcError
-from pub.net.connection import Connection, Method, Methods, RpcStream
+from pub.net.connection import Connection
+from pub.net.methods import Method, Methods
+from pub.net.rpcstream import RpcStream
 from pub.protocol.muxrpc import Kind
 from pub.rpc.arguments import number, options
 from pub.rpc.context import Pub

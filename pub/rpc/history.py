@@ -14,8 +14,9 @@ from typing import Any
 import msgspec
 
 from pub.errors import RpcError
-from pub.net.connection import Method, Methods, RpcStream
+from pub.net.methods import Method, Methods
 from pub.net.roles import Role
+from pub.net.rpcstream import RpcStream
 from pub.protocol.refs import feed_key, is_feed_id, message_id
 from pub.rpc.arguments import number, options
 from pub.rpc.context import Pub

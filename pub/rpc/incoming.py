@@ -12,7 +12,7 @@ import structlog
 import trio
 
 from pub.errors import InvalidReference
-from pub.ingest.ingest import NotStored, Submission
+from pub.ingest.batch import NotStored, Submission
 from pub.protocol.ebt import MessageFrame
 from pub.protocol.refs import feed_id, feed_key
 from pub.protocol.replication import Expectation

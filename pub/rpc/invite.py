@@ -15,7 +15,8 @@ from typing import Any
 import msgspec
 
 from pub.errors import InvalidInvite, InvalidReference, PublishingStopped, RpcError, StoringStopped
-from pub.net.connection import Connection, Method, Methods
+from pub.net.connection import Connection
+from pub.net.methods import Method, Methods
 from pub.protocol.addresses import Address, format_address, parse_address
 from pub.protocol.classic import Message
 from pub.protocol.contacts import BLOCK, FOLLOW

@@ -22,8 +22,9 @@ import structlog
 import trio
 
 from pub.errors import EbtError, RpcError
-from pub.net.connection import Connection, RpcStream
+from pub.net.connection import Connection
 from pub.net.roles import Role
+from pub.net.rpcstream import RpcStream
 from pub.protocol.ebt import MessageFrame, parse_frame
 from pub.protocol.muxrpc import CLOSED_TEXT, MAX_OPEN_REQUESTS, Kind
 from pub.protocol.refs import feed_id

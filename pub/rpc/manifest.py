@@ -2,7 +2,8 @@
 
 from typing import Any
 
-from pub.net.connection import Connection, Method, Methods
+from pub.net.connection import Connection
+from pub.net.methods import Method, Methods
 from pub.rpc.context import Pub
 from pub.rpc.permissions import is_allowed
 

@@ -2,7 +2,8 @@
 
 from typing import Any
 
-from pub.net.connection import Connection, Method, Methods
+from pub.net.connection import Connection
+from pub.net.methods import Method, Methods
 from pub.protocol.addresses import format_address
 from pub.protocol.refs import feed_id
 from pub.rpc.context import Pub

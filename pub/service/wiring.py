@@ -17,7 +17,7 @@ from pub.ingest.ingest import Ingest, RunBlocking, run_in_thread
 from pub.ingest.own_feed import OwnFeed
 from pub.ingest.verify import Verifier, VerifierPool, open_verifiers
 from pub.metrics import Metrics
-from pub.net.connection import Method, Methods
+from pub.net.methods import Method, Methods
 from pub.net.peer import Lobby, PeerLimits
 from pub.net.sockets import Network, Sockets
 from pub.protocol.keys import KeyPair

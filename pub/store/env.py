@@ -11,7 +11,6 @@ open (lock.py): one process writes, and no command reads behind its back.
 
 from __future__ import annotations
 
-import errno
 import os
 import shutil
 import threading
@@ -23,7 +22,8 @@ from typing import NamedTuple, Self, TypeAlias, TypeVar
 
 import lmdb
 
-from pub.errors import StoreError, StoreFull
+from pub.errors import StoreError
+from pub.store.faults import can_grow, engine_of, explain, is_of_the_store
 from pub.store.gate import Gate
 from pub.store.lock import FolderLock
 
@@ -35,22 +35,7 @@ SCHEMA = 1  # the layout of the sub-databases; another number is another layout
 
 INITIAL_MAP = 16 << 20  # bytes of address space, not of disk: the file grows with what is in it
 META_PAGES = 2  # of the format: the two roots that take turns
-PROBE = 64 << 10  # bytes the disk must still have; a write that fitted in part has just taken the last ones
 ROOM = 1 << 20  # bytes a disk that was full must have before it is trusted again: one large transaction
-
-_FULL = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
-_BROKEN = frozenset({errno.EIO, errno.EROFS, errno.EACCES, errno.EPERM, errno.ENODEV})
-_DAMAGED = (
-    lmdb.CorruptedError,
-    lmdb.PageNotFoundError,
-    lmdb.PanicError,
-    lmdb.InvalidError,
-    lmdb.VersionMismatchError,
-    lmdb.BadTxnError,  # what is said of a transaction that met a damaged page
-)
-# Where the file's magic number lies tells its engine apart, before either engine can say more than "not mine".
-_MAGIC = 0xBEEFC0DE.to_bytes(4, "little")
-_MAGIC_OFFSETS = {16: "0.9", 24: "1.0"}
 
 Txn: TypeAlias = "lmdb.Transaction[bytes]"
 Database: TypeAlias = lmdb._Database
@@ -219,12 +204,12 @@ class Store:
                 except lmdb.MapFullError:
                     self._grow()
                 except lmdb.Error as error:
-                    raise _explain(error, self.folder) from error
+                    raise explain(error, self.folder) from error
 
     def has_room(self) -> bool:
         """Could the store grow now? For whoever was told StoreFull; to be asked in the thread that writes."""
         with self._writer:
-            return _can_grow(self.folder / "data.mdb", ROOM)
+            return can_grow(self.folder / "data.mdb", ROOM)
 
     @contextmanager
     def _transaction(self) -> Iterator[Txn]:
@@ -284,7 +269,7 @@ class Store:
         except lmdb.NotFoundError as error:
             raise StoreError(f"the store in {self.folder} was never finished: start the pub once") from error
         except lmdb.Error as error:
-            raise _explain(error, self.folder) from error
+            raise explain(error, self.folder) from error
 
     def _check_versions(self, txn: Txn) -> None:
         """Compare the versions in ``meta`` with ours; a store that has none yet gets ours."""
@@ -324,7 +309,7 @@ class Read:
         self._txn.abort()
         self._gate.leave()
         if isinstance(error, lmdb.Error) and is_of_the_store(error):
-            raise _explain(error, self._folder) from error
+            raise explain(error, self._folder) from error
 
 
 def sync_folder(path: Path) -> None:
@@ -334,16 +319,6 @@ def sync_folder(path: Path) -> None:
         os.fsync(folder)
     finally:
         os.close(folder)
-
-
-def is_of_the_store(error: Exception) -> bool:
-    """Did map, disk or file fail? A job that catches what is raised in it must let such an error pass.
-
-    The store then grows the map and runs the job again, or says what is wrong as a StoreError.
-    """
-    if not isinstance(error, lmdb.Error):
-        return False
-    return isinstance(error, (lmdb.MapFullError, *_DAMAGED)) or error.code in _FULL | _BROKEN
 
 
 def _fitting_map(path: Path, smallest: int) -> int:
@@ -368,41 +343,7 @@ def _open_environment(folder: Path, readonly: bool, map_size: int) -> lmdb.Envir
             lib_version=ENGINE_MAJOR,
         )
     except lmdb.Error as error:
-        engine = _engine_of(folder / "data.mdb")
+        engine = engine_of(folder / "data.mdb")
         if engine not in (ENGINE, None):
             raise StoreError(f"{folder} has engine version {engine}; this pub reads version {ENGINE}") from error
-        raise _explain(error, folder) from error
-
-
-def _engine_of(path: Path) -> str | None:
-    """The LMDB version that wrote the file; None when it is missing or not LMDB's at all."""
-    try:
-        with path.open("rb") as file:
-            head = file.read(32)
-    except OSError:
-        return None
-    return next((name for at, name in _MAGIC_OFFSETS.items() if head[at : at + 4] == _MAGIC), None)
-
-
-def _explain(error: lmdb.Error, folder: Path) -> Exception:
-    """What the operator is told; an error that is neither the disk's nor the file's is a bug and stays as it is."""
-    if error.code in _FULL or (error.code == errno.EIO and not _can_grow(folder / "data.mdb", PROBE)):
-        return StoreFull(f"no room left for the data folder {folder}: {error}")
-    if error.code in _BROKEN:
-        return StoreError(f"the data folder {folder} cannot be used: {error}")
-    if isinstance(error, _DAMAGED):
-        return StoreError(f"the store in {folder} is damaged: {error}")
-    return error
-
-
-def _can_grow(path: Path, count: int) -> bool:
-    """Has the disk ``count`` bytes more for the file? (LMDB calls a write that fits only in part an I/O error.)"""
-    with path.open("r+b") as file:
-        size = os.fstat(file.fileno()).st_size
-        try:
-            os.posix_fallocate(file.fileno(), size, count)
-        except OSError as error:
-            return error.errno not in _FULL
-        finally:
-            file.truncate(size)
-    return True
+        raise explain(error, folder) from error

@@ -9,7 +9,8 @@ from typing import Any
 import trio
 import trio.testing
 
-from pub.ingest.ingest import Ingest, NotStored, Submission, run_in_thread
+from pub.ingest.batch import NotStored, Submission
+from pub.ingest.ingest import Ingest, run_in_thread
 from pub.ingest.own_feed import OwnFeed
 from pub.ingest.verify import InlineVerifier, Verifier
 from pub.ingest.worker import verdict

@@ -7,7 +7,7 @@ import structlog.testing
 import trio
 
 from pub.errors import PublishingStopped
-from pub.ingest.ingest import NotStored
+from pub.ingest.batch import NotStored
 from pub.store.forks import Forks
 from pub.store.log import Appender
 from tests.ingest.people import Author, Desk, MakeDesk, encoded

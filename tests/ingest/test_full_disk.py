@@ -11,7 +11,7 @@ import trio.testing
 
 from pub.errors import RpcError, StoreError, StoringStopped
 from pub.ingest import disk
-from pub.ingest.ingest import NotStored
+from pub.ingest.batch import NotStored
 from pub.store.log import Appender, Changes
 from tests.ingest.people import Author, Closed, Desk, MakeDesk, encoded
 

@@ -6,7 +6,7 @@ import pytest
 import trio
 import trio.testing
 
-from pub.ingest.ingest import NotStored
+from pub.ingest.batch import NotStored
 from pub.protocol.classic import MAX_UNITS, MAX_WIRE_BYTES, Head, Message, create
 from pub.protocol.contacts import FOLLOW
 from pub.store.env import Store

@@ -8,7 +8,8 @@ from dataclasses import replace
 import trio
 
 from pub.metrics import Metrics
-from pub.net.connection import Connection, Method
+from pub.net.connection import Connection
+from pub.net.methods import Method
 from pub.net.peer import Host, Lobby, PeerLimits, run_peer
 from pub.net.roles import Role
 from pub.net.stream import SecretStream, open_handshake

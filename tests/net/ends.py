@@ -9,8 +9,10 @@ import trio
 import trio.testing
 
 from pub.errors import RpcError
-from pub.net.connection import Connection, Method, Methods, RpcStream
+from pub.net.connection import Connection
+from pub.net.methods import Method, Methods
 from pub.net.roles import Peer, Role
+from pub.net.rpcstream import RpcStream
 from pub.protocol.muxrpc import Event, GoodbyeReceived, Kind, Session
 
 PATIENCE = 5  # seconds until a deadlock fails the test

@@ -7,8 +7,10 @@ import trio
 import trio.testing
 
 from pub.errors import MuxrpcError, RpcError
-from pub.net.connection import Connection, Method, RpcStream
+from pub.net.connection import Connection
+from pub.net.methods import Method
 from pub.net.roles import Peer
+from pub.net.rpcstream import RpcStream
 from pub.protocol.muxrpc import CLOSED_TEXT, Kind, ReplyReceived, RequestFailed, StreamEnded
 from pub.protocol.packets import BodyType
 from tests.net.ends import MANY, METHODS, Collector, Pages, connected, listen, make, served

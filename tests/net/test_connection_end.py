@@ -11,7 +11,9 @@ import trio
 import trio.testing
 
 from pub.errors import ProtocolError, RpcError, SlowPeer
-from pub.net.connection import SEND_BUFFER, Connection, Method, RpcStream
+from pub.net.connection import SEND_BUFFER, Connection
+from pub.net.methods import Method
+from pub.net.rpcstream import RpcStream
 from pub.protocol.muxrpc import CLOSED_TEXT, Kind, ReplyReceived, RequestReceived
 from pub.protocol.packets import BodyType, encode_packet
 from tests.net.ends import (

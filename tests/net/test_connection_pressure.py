@@ -9,7 +9,9 @@ import trio
 import trio.testing
 
 from pub.errors import SlowPeer
-from pub.net.connection import FAREWELL_SECONDS, MAX_WRITE, SEND_BUFFER, TURN, Method, RpcStream
+from pub.net.connection import FAREWELL_SECONDS, MAX_WRITE, SEND_BUFFER, TURN
+from pub.net.methods import Method
+from pub.net.rpcstream import RpcStream
 from pub.protocol.muxrpc import DataReceived, Kind, ReplyReceived
 from tests.net.ends import (
     BODY,

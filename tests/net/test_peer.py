@@ -10,7 +10,8 @@ from structlog.testing import capture_logs
 
 from pub.errors import HandshakeError, HeavyPeer, HungUp, IdlePeer, MuxrpcError, RpcError, SlowPeer, StoreError
 from pub.metrics import Metrics
-from pub.net.connection import Connection, Method
+from pub.net.connection import Connection
+from pub.net.methods import Method
 from pub.net.peer import contained, serve_connection
 from pub.net.roles import Peer, Role
 from pub.protocol.muxrpc import MAX_REQUEST_BODY, ReplyReceived, RequestFailed

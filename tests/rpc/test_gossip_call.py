@@ -5,7 +5,7 @@ from typing import Any, cast
 import trio
 from trio.testing import MockClock
 
-from pub.net.connection import RpcStream
+from pub.net.rpcstream import RpcStream
 from pub.rpc.context import Pub
 from pub.rpc.gossip import Volley, Volleys
 

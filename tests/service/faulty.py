@@ -18,7 +18,8 @@ import lmdb
 import trio
 
 from pub.cli import main
-from pub.net.connection import Connection, Method
+from pub.net.connection import Connection
+from pub.net.methods import Method
 from pub.rpc.context import Pub
 from pub.rpc.gossip import Volleys
 from pub.service import watchdog

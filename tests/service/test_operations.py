@@ -13,7 +13,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from structlog.testing import capture_logs
 
 from pub.errors import CannotListen, StoreFull
-from pub.ingest.ingest import Submission
+from pub.ingest.batch import Submission
 from pub.ingest.verify import InlineVerifier
 from pub.metrics import CHECKS
 from pub.rpc.context import Pub
