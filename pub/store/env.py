@@ -142,6 +142,7 @@ class Store:
         """
         unborn = folder / "data.new"
         shutil.rmtree(unborn, ignore_errors=True)
+        unborn.mkdir(mode=0o700)  # LMDB would give the folder the mode of its file, and only root could enter it
         cls._open(unborn, lock, initial_map, readonly=False)._env.close()
         (unborn / "data.mdb").rename(folder / "data.mdb")
         sync_folder(folder)

@@ -2,8 +2,9 @@
 
 import random
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
+from functools import partial
 from pathlib import Path
 
 import trio
@@ -29,34 +30,44 @@ READER = keys_of("reader")
 
 
 async def test_a_great_ingest(tmp_path: Path, rng: random.Random, library: Library) -> None:
-    async with supervised(tmp_path / "pub", rng) as supervisor, open_crowd(supervisor, library) as reader:
-        pace = Pace(rng, IN_INGEST, lambda: reader.share)
-        await rage(supervisor, IN_INGEST, pace.wait, short_fuse(rng))
-        await expect_everything(supervisor, library, reader)
+    """The kills are spread over the whole of it."""
+    left = IN_INGEST
+    while left > 0:
+        async with supervised(tmp_path / f"{left} left", rng) as supervisor, open_crowd(supervisor, library) as reader:
+            pace = Pace(rng, left, partial(getattr, reader, "share"))
+            await kill_until_complete(supervisor, reader, left, pace.wait, short_fuse(rng))
+            await expect_everything(supervisor, library, reader)
+        left -= supervisor.kills
 
 
 async def test_a_growing_map(tmp_path: Path, rng: random.Random, library: Library) -> None:
     """The kill comes when the map has just moved and the transaction that had no room in it runs again."""
-    left = IN_GROWTH
-    while left > 0:
-        left -= await kill_in_growth(tmp_path / f"{left} left", rng, library, left)
-
-
-async def kill_in_growth(folder: Path, rng: random.Random, library: Library, kills: int) -> int:
-    """At most so often, as long as the map of one store grows: how often it was."""
 
     def at_growth(pid: int) -> None:
         wait_for_growth(pid)
         time.sleep(rng.uniform(0, GROWTH_SECONDS))
 
-    async with supervised(folder, rng) as supervisor, open_crowd(supervisor, library) as reader:
-        async with trio.open_nursery() as nursery:
-            nursery.start_soon(rage, supervisor, kills, trio.lowlevel.checkpoint, at_growth)
-            await reader.wait_complete()
-            nursery.cancel_scope.cancel()
-        assert supervisor.kills
-        await expect_everything(supervisor, library, reader)
-    return supervisor.kills
+    left = IN_GROWTH
+    while left > 0:
+        async with supervised(tmp_path / f"{left} left", rng) as supervisor, open_crowd(supervisor, library) as reader:
+            await kill_until_complete(supervisor, reader, left, trio.lowlevel.checkpoint, at_growth)
+            await expect_everything(supervisor, library, reader)
+        left -= supervisor.kills
+
+
+async def kill_until_complete(
+    supervisor: Supervisor,
+    reader: Reader,
+    kills: int,
+    wait: Callable[[], Awaitable[None]],
+    fuse: Callable[[int], None],
+) -> None:
+    """At most so often: what there is to bring may be brought before, and then another store has to follow."""
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(rage, supervisor, kills, wait, fuse)
+        await reader.wait_complete()
+        nursery.cancel_scope.cancel()
+    assert supervisor.kills
 
 
 async def test_a_storm_of_redemptions(tmp_path: Path, rng: random.Random) -> None:

@@ -189,11 +189,11 @@ async def test_a_writer_that_stands_still(tmp_path: Path, pubs: list[Pub], monke
 
 @pytest.mark.usefixtures("asked_anew")
 async def test_a_pub_with_no_place_left(tmp_path: Path, pubs: list[Pub]) -> None:
-    async with open_watched(tmp_path, {"limits.max_connections": 1}) as (pub, port):
+    async with open_watched(tmp_path, {"limits.max_connections": 2}) as (pub, port):
         await wait_for(port, 200)
         lobby, metrics = pubs[0].lobby, pubs[0].metrics  # our check and the pub's own first one have come and gone:
         await until(lambda: metrics.value("handshakes_total", result="own") == 2 and not lobby.connections)
-        async with pub.visited_by(ALICE):
+        async with pub.visited_by(ALICE), pub.visited_by(person("bob")):
             answer = await verdict(port)
             assert "[+]listener ok\n" in answer.text
             assert "[-]handshake failed: the pub did not let in its own key\n" in answer.text

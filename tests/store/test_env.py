@@ -1,3 +1,4 @@
+import os
 import struct
 import subprocess
 import sys
@@ -363,3 +364,13 @@ def test_a_map_that_cannot_grow_stops_the_pub_and_does_not_crash_it(tmp_path: Pa
     assert run.returncode == 0, run.stderr
     assert f"cannot map {512 << 20} bytes for {tmp_path}" in run.stdout
     assert run.stdout.endswith("Error\n")
+
+
+@pytest.mark.slow
+def test_a_first_start_needs_no_right_of_root(tmp_path: Path) -> None:
+    """Root enters every folder; anybody else, and root in a container, only those whose mode allows it."""
+    program = "import sys, pathlib, pub.store.env as env; env.Store.open(pathlib.Path(sys.argv[1])).close()"
+    command = [sys.executable, "-c", program, str(tmp_path)]
+    if os.geteuid() == 0:
+        command = ["setpriv", "--bounding-set=-dac_override,-dac_read_search", *command]
+    subprocess.run(command, check=True, cwd=Path(__file__).parents[2])
