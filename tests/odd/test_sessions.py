@@ -80,7 +80,7 @@ def shuffle(rng: Rng, parts: list[bytes]) -> list[bytes]:
 
 def cut(rng: Rng, parts: list[bytes]) -> list[bytes]:
     at = rng.randrange(len(parts))
-    return [*parts[:at], parts[at][: rng.randrange(len(parts[at]))], *parts[at + 1 :]]
+    return [*parts[:at], parts[at][: rng.randint(1, len(parts[at]))], *parts[at + 1 :]]
 
 
 def stop(rng: Rng, parts: list[bytes]) -> list[bytes]:
