@@ -4,7 +4,7 @@ import random
 import socket
 import struct
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from typing import Any
 
 import msgspec
@@ -148,6 +148,12 @@ async def knock(house: House, host: str = HERE, receive_buffer: int | None = Non
         connection.close()
         raise
     return trio.SocketStream(connection)
+
+
+async def say_no_more(transport: trio.SocketStream) -> None:
+    """Close our direction; it may be that the pub has closed both by now."""
+    with suppress(*GONE):
+        await transport.send_eof()
 
 
 async def shake_hands(house: House, transport: trio.abc.Stream, keys: KeyPair | None = None) -> SecretStream:

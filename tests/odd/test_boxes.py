@@ -10,7 +10,7 @@ from nacl.bindings import crypto_secretbox
 from pub.net.stream import SecretStream
 from pub.protocol.boxstream import Boxer
 from tests.odd.house import House
-from tests.odd.lines import RNG, Line, is_closed_without_a_word, knock, request, shake_hands
+from tests.odd.lines import RNG, Line, is_closed_without_a_word, knock, request, say_no_more, shake_hands
 
 pytestmark = pytest.mark.slow
 
@@ -106,7 +106,7 @@ async def test_half_a_box_and_no_more(house: House) -> None:
             async with forging(house) as (secret, forger):
                 await secret.transport.send_all(forger.box(MANIFEST)[:cut])
                 assert isinstance(secret.transport, trio.SocketStream)
-                await secret.transport.send_eof()
+                await say_no_more(secret.transport)
                 assert await Line(secret).rest() == []
 
 

@@ -13,7 +13,18 @@ from nacl.bindings import crypto_secretbox
 from pub.protocol.keys import KeyPair
 from pub.protocol.shs import ACCEPT_BYTES, HELLO_BYTES, MAIN_NETWORK, PROOF_BYTES, ClientHandshake
 from tests.odd.house import House
-from tests.odd.lines import RNG, Line, Wrapped, enter, is_closed_without_a_word, knock, request, shake_hands, somebody
+from tests.odd.lines import (
+    RNG,
+    Line,
+    Wrapped,
+    enter,
+    is_closed_without_a_word,
+    knock,
+    request,
+    say_no_more,
+    shake_hands,
+    somebody,
+)
 
 pytestmark = pytest.mark.slow
 
@@ -52,12 +63,11 @@ def hello(ephemeral: bytes, network: bytes = MAIN_NETWORK) -> bytes:
 async def test_something_else_than_a_handshake(house: House, data: bytes) -> None:
     async with house.watched():
         for _ in range(10):
-            stream = await knock(house)
-            await Line(stream).send(data)
-            if len(data) < HELLO_BYTES:
-                await stream.send_eof()
-            assert await is_closed_without_a_word(stream)
-            await stream.aclose()
+            async with await knock(house) as stream:
+                await Line(stream).send(data)
+                if len(data) < HELLO_BYTES:
+                    await say_no_more(stream)
+                assert await is_closed_without_a_word(stream)
 
 
 async def test_nothing_at_all(house: House) -> None:
@@ -98,13 +108,12 @@ async def test_the_recorded_attacks_of_the_vectors(house: House) -> None:
     vectors = json.loads((Path(__file__).parents[1] / "vectors" / "shs.json").read_text())
     async with house.watched():
         for failure in vectors["failures"]:
-            stream = await knock(house)
-            for message in failure["recv"]:
-                await Line(stream).send(bytes.fromhex(message))
-            await stream.send_eof()
-            with trio.fail_after(5):
-                assert len(await _all_of(stream)) in (0, HELLO_BYTES)
-            await stream.aclose()
+            async with await knock(house) as stream:
+                for message in failure["recv"]:
+                    await Line(stream).send(bytes.fromhex(message))
+                await say_no_more(stream)
+                with trio.fail_after(5):
+                    assert len(await _all_of(stream)) in (0, HELLO_BYTES)
 
 
 async def _all_of(stream: trio.SocketStream) -> bytes:
