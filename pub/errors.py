@@ -11,6 +11,7 @@ Three families leave the room they were raised in, and each is caught in one pla
 Anything else is a bug of ours: it is logged with its traceback and counted in ``internal_errors``.
 """
 
+from collections.abc import Iterator
 from enum import IntEnum
 
 
@@ -29,6 +30,15 @@ class ExitCode(IntEnum):
     STORE = 74
     STALLED = 75
     CONFIG = 78
+
+
+def leaves(error: BaseException) -> Iterator[BaseException]:
+    """The exceptions in a group, however nested; of any other exception itself."""
+    if isinstance(error, BaseExceptionGroup):
+        for inner in error.exceptions:
+            yield from leaves(inner)
+    else:
+        yield error
 
 
 class PubError(Exception):

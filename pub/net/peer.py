@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 import structlog
 import trio
 
-from pub.errors import BlockedPeer, HeavyPeer, HungUp, IdlePeer, ProtocolError, SlowPeer, StoreError
+from pub.errors import BlockedPeer, HeavyPeer, HungUp, IdlePeer, ProtocolError, SlowPeer, StoreError, leaves
 from pub.metrics import Metrics
 from pub.net.connection import Connection
 from pub.net.methods import Methods
@@ -198,28 +198,20 @@ def contained(metrics: Metrics, address: str) -> Iterator[None]:
 
 
 def _account(metrics: Metrics, error: BaseException, address: str) -> None:
-    leaves = list(_leaves(error))
-    if broken := [leaf for leaf in leaves if isinstance(leaf, StoreError)]:
+    faults = list(leaves(error))
+    if broken := [leaf for leaf in faults if isinstance(leaf, StoreError)]:
         raise broken[0] from None
-    if any(not isinstance(leaf, PEER_FAULTS) for leaf in leaves):
+    if any(not isinstance(leaf, PEER_FAULTS) for leaf in faults):
         metrics.internal_errors.inc()
         metrics.disconnects.labels("bug").inc()
         log.error("internal_error", address=address, exc_info=error)
         return
-    reason = next((reason for fault, reason in DISCONNECT_REASONS if any(isinstance(leaf, fault) for leaf in leaves)))
+    reason = next((reason for kind, reason in DISCONNECT_REASONS if any(isinstance(leaf, kind) for leaf in faults)))
     metrics.disconnects.labels(reason).inc()
     if reason == "slow":
         metrics.limit_hits.labels("outbound_bytes").inc()
     say = log.debug if reason == "hangup" else log.info  # phones hang up all day long
-    say("peer_dropped", address=address, reason=reason, detail=str(leaves[0]))
-
-
-def _leaves(error: BaseException) -> Iterator[BaseException]:
-    if isinstance(error, BaseExceptionGroup):
-        for inner in error.exceptions:
-            yield from _leaves(inner)
-    else:
-        yield error
+    say("peer_dropped", address=address, reason=reason, detail=str(faults[0]))
 
 
 async def _serve(host: Host, transport: trio.abc.Stream, address: str) -> None:

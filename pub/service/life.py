@@ -16,13 +16,13 @@ import faulthandler
 import resource
 import signal
 import sys
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 
 import structlog
 import trio
 
 from pub.config import Limits, Settings
-from pub.errors import ExitCode, OperatorError
+from pub.errors import ExitCode, OperatorError, leaves
 from pub.ingest.ingest import Ingest
 from pub.logs import configure
 from pub.rpc.context import Pub
@@ -56,7 +56,7 @@ def main(settings: Settings, announce: Callable[[Started], None]) -> int:
         with world.watchdog.on_duty():
             trio.run(_run_until_signal, settings, announce, world)
     except Exception as error:
-        faults = list(_leaves(error))
+        faults = list(leaves(error))
         if not all(isinstance(fault, OperatorError) for fault in faults):
             log.critical("bug", exc_info=error)
             return ExitCode.BUG
@@ -75,14 +75,6 @@ def _allow_descriptors(limits: Limits) -> None:
         resource.setrlimit(resource.RLIMIT_NOFILE, (allowed, hard))
     if allowed < needed:
         log.warning("few_file_descriptors", allowed=allowed, needed=needed)
-
-
-def _leaves(error: BaseException) -> Iterator[BaseException]:
-    if isinstance(error, BaseExceptionGroup):
-        for inner in error.exceptions:
-            yield from _leaves(inner)
-    else:
-        yield error
 
 
 async def _run_until_signal(settings: Settings, announce: Callable[[Started], None], world: World) -> None:

@@ -20,7 +20,7 @@ import structlog
 import trio
 
 from pub.config import Limits, Settings
-from pub.errors import CannotListen, ExitCode, StoreError, StoreLocked, VerifierKilled
+from pub.errors import CannotListen, ExitCode, StoreError, StoreLocked, VerifierKilled, leaves
 from pub.net.control import PubNotRunning
 from pub.protocol.keys import KeyPair
 from pub.protocol.muxrpc import Kind
@@ -94,7 +94,7 @@ def test_a_bug_is_logged_even_beside_an_operators_fault(tmp_path: Path, monkeypa
         assert main(settings_of(tmp_path), partial(end_with, signal.SIGTERM)) == ExitCode.BUG
     [line] = lines
     assert line["event"] == "bug"
-    assert list(life._leaves(line["exc_info"])) == faults
+    assert list(leaves(line["exc_info"])) == faults
 
 
 @pytest.mark.usefixtures("quiet_main")
