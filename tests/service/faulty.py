@@ -124,7 +124,8 @@ if __name__ == "__main__":
     Volleys.run = fail_in_the_core  # type: ignore[method-assign, assignment]
     watchdog.ROUND_SECONDS = 0.05
     watchdog.ROUNDS |= dict.fromkeys(watchdog.ROUNDS, 20) | {watchdog.WRITER: 1000 if name in PATIENT else 20}
-    watchdog.LOCK_CPU_SECONDS = 1
+    if name == "lock":  # a loop that spins burns as fast, and on a busy machine last words take their time
+        watchdog.LOCK_CPU_SECONDS = 1
     watchdog.LAST_WORDS_SECONDS = 4
     os.environ |= {"PUB_LIMITS_GRACE_SECONDS": "0.1", "PUB_INGEST_WORKERS": "1"}
     main()
