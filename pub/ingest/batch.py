@@ -1,9 +1,9 @@
 """What goes through the writer: submissions of peers cut into chunks, jobs of ours, and what became of them."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import trio
 
@@ -31,28 +31,41 @@ class Refused(Protocol):
     def __call__(self, feed: int, sequence: int, outcome: NotStored, reason: str) -> None: ...
 
 
-@dataclass(slots=True)
 class Submission:
-    """What one peer handed in at once: parallel lists of raw messages and where each claims to belong."""
+    """What one peer handed in at once: parallel lists of raw messages and where each claims to belong.
 
-    raws: Sequence[bytes]
-    places: Sequence[tuple[int, int]]
-    """(feed number, sequence) that the frame named; the verified message is what counts."""
-    refused: Refused
+    ``places`` are the (feed number, sequence) that the frames named; the verified message is what counts. ``sender``
+    is whoever it came from: what one sender hands in keeps its order. ``size`` in bytes.
+    """
 
+    __slots__ = ("places", "raws", "refused", "sender", "size")
 
-@dataclass(slots=True)
-class Item:
-    raw: bytes
-    feed: int
-    sequence: int
-    refused: Refused
+    def __init__(
+        self, sender: Hashable, raws: Sequence[bytes], places: Sequence[tuple[int, int]], refused: Refused
+    ) -> None:
+        self.sender = sender
+        self.raws = raws
+        self.places = places
+        self.refused = refused
+        self.size = sum(map(len, raws))
 
 
 @dataclass(slots=True)
 class Chunk:
-    items: list[Item]
+    """Submissions that are verified at once; ``verdicts`` is as long as all their messages together."""
+
+    submissions: list[Submission]
     verdicts: list[Message | str | None] | None = None
+
+
+class Refusal(NamedTuple):
+    """One message that was not stored, and why in words."""
+
+    submission: Submission
+    number: int
+    """Which of its messages."""
+    outcome: NotStored
+    reason: str
 
 
 @dataclass(slots=True)
@@ -68,4 +81,4 @@ class Job:
 class Outcome:
     changes: Changes
     stored: int
-    not_stored: list[tuple[Item, NotStored, str]]
+    refusals: list[Refusal]

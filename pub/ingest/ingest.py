@@ -1,10 +1,10 @@
 """The one writer: messages from peers, our own messages and every change of the store go through ``Ingest``.
 
-``submit`` hands in what peers sent and waits only while more than ``ingest_bytes`` are on their way (the global
-valve: it holds the peers back while the processor or the disk lags). The feeder cuts what waits into chunks for the
-verifiers; chunks may finish in any order and are taken up in the order they came, so a feed's messages stay in
-order. The writer drains everything that is ready, checks how each message continues its feed, and commits all of it
-in one LMDB transaction with one fsync, in a thread.
+``submit`` hands in what peers sent (``intake`` has its way to here: the valve, the verifiers). The writer drains
+everything that is verified, checks how each message continues its feed, and commits all of it in one LMDB transaction
+with one fsync, in a thread. A large transaction costs half as much per message as a small one. So while the verifiers
+are busy the writer waits for company, a tenth of a second at the most; a message that somebody has just written waits
+for nobody.
 
 Only after the commit do heads, graph and counters change and are the watchers called: nobody is told of a message
 that is not on disk. ``write`` runs a job of ours (publish, redeem, revoke) inside the next transaction; being run
@@ -14,14 +14,16 @@ one after the other in the one writer is what makes sequence numbers, timestamps
 from collections import deque
 from collections.abc import Callable, Iterable
 from functools import partial
+from itertools import islice
 from typing import Any, Protocol, TypeVar
 
 import structlog
 import trio
 
 from pub.errors import PublishingStopped, RpcError, StoreFull, StoringStopped
-from pub.ingest.batch import Chunk, Item, Job, NotStored, Outcome, Submission
+from pub.ingest.batch import Chunk, Job, NotStored, Outcome, Refusal, Submission
 from pub.ingest.disk import Disk
+from pub.ingest.intake import Intake
 from pub.ingest.own_feed import FORKED, OwnFeed
 from pub.ingest.verify import Verifier
 from pub.metrics import Metrics
@@ -32,8 +34,8 @@ from pub.store.env import Store, Txn
 from pub.store.faults import is_of_the_store
 from pub.store.log import Appender, Changes, Log
 
-CHUNK_MESSAGES = 256  # messages a verifier gets at once: 15 ms of work, so nothing waits long behind it
-MAX_BATCH_MESSAGES = 4096  # messages in one transaction: bounds how long a commit keeps everybody waiting
+COMPANY = 2048  # messages worth a transaction of their own: it takes 20 ms, and a larger one is hardly cheaper
+COMPANY_SECONDS = 0.1  # a message waits no longer for others: its author's friends should not notice
 SAME_MILLISECOND = 0.001  # ms between two messages of one millisecond; a float of today still tells them apart
 
 T = TypeVar("T")
@@ -76,23 +78,17 @@ class Ingest:
         self._store = store
         self._log = log
         self._keys = keys
-        self._verifier = verifier
+        self._intake = Intake(verifier, max_bytes, metrics.limit_hits.labels("ingest_bytes").inc, self._ring)
         self._metrics = metrics
         self._wall_clock = wall_clock
         self._run_blocking = run_blocking
-        self._max_bytes = max_bytes
         self._hmac_key = hmac_key
-        self._held_bytes = 0
-        self._room = trio.lowlevel.ParkingLot()
-        self._items: deque[Item] = deque()
-        self._chunks: deque[Chunk] = deque()
         self._jobs: deque[Job] = deque()
         self.last_received = 0.0
         """Receive time of the message taken in last (ms): for a job, that of its own message."""
         self._began: float | None = None  # when the transaction under way began
         self._stopped: str | None = None  # asked in the event loop just before each transaction
-        self._feeder_bell = trio.Event()
-        self._writer_bell = trio.Event()
+        self._bell = trio.Event()
         self._draining = False
 
     # --- what the rest of the pub calls -------------------------------------------------------------------
@@ -102,23 +98,11 @@ class Ingest:
 
         While the disk is full they are refused on the spot.
         """
-        size = sum(map(len, submission.raws))
-        if self._is_full(size):
-            self._metrics.limit_hits.labels("ingest_bytes").inc()
-            while self._is_full(size):
-                await self._room.park()
-        places = zip(submission.raws, submission.places, strict=True)
-        items = [Item(raw, feed, sequence, submission.refused) for raw, (feed, sequence) in places]
+        await self._intake.wait_for_room(submission)
         if self.disk.full is not None:
-            self._refuse_full(items, self.disk.full)
-            return
-        self._held_bytes += size
-        self._items += items
-        self._feeder_bell.set()
-
-    def _is_full(self, size: int) -> bool:
-        """Is there no room for ``size`` bytes more? What is larger than all the room may enter when it is empty."""
-        return bool(self._held_bytes) and self._held_bytes + size > self._max_bytes
+            self._refuse_full([submission], self.disk.full)
+        else:
+            self._intake.put(submission)
 
     async def write(self, job: Callable[[Appender], T]) -> T:
         """Run ``job`` in the next transaction; returns its result once that is on disk.
@@ -130,7 +114,7 @@ class Ingest:
         """
         waiting = Job(job, trio.Event())
         self._jobs.append(waiting)
-        self._writer_bell.set()
+        self._ring()
         await waiting.done.wait()
         if waiting.error is not None:
             raise waiting.error
@@ -166,12 +150,12 @@ class Ingest:
     @property
     def queued_messages(self) -> int:
         """How many messages wait to be verified or written."""
-        return len(self._items) + sum(len(chunk.items) for chunk in self._chunks)
+        return self._intake.waiting
 
     @property
     def held_bytes(self) -> int:
         """How many bytes of ``max_bytes`` are taken."""
-        return self._held_bytes
+        return self._intake.held_bytes
 
     @property
     def commit_age(self) -> float:
@@ -181,7 +165,7 @@ class Ingest:
     async def run(self, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
         """Take in and write until ``stop`` has been called and everything handed in is on disk."""
         async with trio.open_nursery() as nursery:
-            nursery.start_soon(self._feed_verifiers)
+            nursery.start_soon(self._intake.run)
             nursery.start_soon(self.disk.run)
             task_status.started()
             await self._write_batches()
@@ -190,53 +174,35 @@ class Ingest:
     def stop(self) -> None:
         """No more will be handed in: ``run`` returns once what was is on disk."""
         self._draining = True
-        self._feeder_bell.set()
-        self._writer_bell.set()
-
-    # --- verifying ----------------------------------------------------------------------------------------
-
-    async def _feed_verifiers(self) -> None:
-        lanes = trio.Semaphore(self._verifier.lanes)
-        async with trio.open_nursery() as nursery:
-            while True:
-                await lanes.acquire()
-                while not self._items:
-                    self._feeder_bell = trio.Event()
-                    await self._feeder_bell.wait()
-                count = min(CHUNK_MESSAGES, len(self._items))
-                chunk = Chunk([self._items.popleft() for _ in range(count)])
-                self._chunks.append(chunk)
-                nursery.start_soon(self._verify, chunk, lanes)
-
-    async def _verify(self, chunk: Chunk, lanes: trio.Semaphore) -> None:
-        chunk.verdicts = await self._verifier.verify([item.raw for item in chunk.items])
-        lanes.release()
-        if self._chunks and self._chunks[0].verdicts is not None:
-            self._writer_bell.set()
+        self._ring()
 
     # --- writing ------------------------------------------------------------------------------------------
 
+    def _ring(self) -> None:
+        self._bell.set()
+
     async def _write_batches(self) -> None:
         while True:
-            chunks, jobs = self._take_ready()
-            if chunks or jobs:
-                await self._write_batch(chunks, jobs)
-            elif self._draining and not self._items and not self._chunks:
+            self._bell = trio.Event()
+            if self._jobs or self._intake.has_ready:
+                await self._wait_for_company()
+                await self._write_batch(self._intake.take(), self._take_jobs())
+            elif self._draining and self._intake.is_empty:
                 return
             else:
-                self._writer_bell = trio.Event()
-                await self._writer_bell.wait()
+                await self._bell.wait()
 
-    def _take_ready(self) -> tuple[list[Chunk], list[Job]]:
-        chunks: list[Chunk] = []
-        count = 0
-        while self._chunks and self._chunks[0].verdicts is not None and count < MAX_BATCH_MESSAGES:
-            chunk = self._chunks.popleft()
-            count += len(chunk.items)
-            chunks.append(chunk)
+    async def _wait_for_company(self) -> None:
+        """See the file's text."""
+        with trio.move_on_after(COMPANY_SECONDS):
+            while not self._jobs and self._intake.is_worth_waiting(COMPANY):
+                self._bell = trio.Event()
+                await self._bell.wait()
+
+    def _take_jobs(self) -> list[Job]:
         jobs = list(self._jobs)
         self._jobs.clear()
-        return chunks, jobs
+        return jobs
 
     async def _write_batch(self, chunks: list[Chunk], jobs: list[Job]) -> None:
         self._stopped = self.publishing_stopped()
@@ -250,15 +216,15 @@ class Ingest:
         else:
             self._count_commit(chunks, jobs)
             self._apply_changes(outcome.changes, outcome.stored)
-            self._refuse(outcome.not_stored)
-            self._release(item for chunk in chunks for item in chunk.items)
+            self._refuse(outcome.refusals)
+            self._intake.release(submission for chunk in chunks for submission in chunk.submissions)
         for job in jobs:
             job.done.set()
 
     def _count_commit(self, chunks: list[Chunk], jobs: list[Job]) -> None:
         metrics = self._metrics
         metrics.commit_seconds.observe(self.commit_age)
-        metrics.commit_messages.observe(sum(len(chunk.items) for chunk in chunks))
+        metrics.commit_messages.observe(sum(len(chunk.verdicts or ()) for chunk in chunks))
         if broken := sum(job.is_broken for job in jobs):
             metrics.commit_errors.labels("job").inc(broken)
         self._began = None
@@ -274,24 +240,28 @@ class Ingest:
     def _fill(self, txn: Txn, chunks: list[Chunk], jobs: list[Job]) -> Outcome:
         appender = Appender(self._log, txn)
         stored = 0
-        not_stored: list[tuple[Item, NotStored, str]] = []
+        refusals: list[Refusal] = []
         for chunk in chunks:
-            for item, verdict in zip(chunk.items, chunk.verdicts or (), strict=True):
-                if verdict is None:
-                    not_stored.append((item, NotStored.BUG, "this pub failed to examine it"))
-                    continue
-                if isinstance(verdict, str):
-                    not_stored.append((item, _fault(verdict), verdict))
-                    continue
-                chain = appender.append(verdict, self._next_received())
-                if chain is Chain.NEXT:
-                    stored += 1
-                else:
-                    not_stored.append((item, NotStored[chain.name], chain.value))
+            verdicts = iter(chunk.verdicts or ())
+            for submission in chunk.submissions:
+                for number, verdict in enumerate(islice(verdicts, len(submission.raws))):
+                    if (refused := self._append(appender, verdict)) is None:
+                        stored += 1
+                    else:
+                        refusals.append(Refusal(submission, number, *refused))
         for job in jobs:
             if not job.is_broken:
                 self._run_job(job, appender)
-        return Outcome(appender.finish(), stored, not_stored)
+        return Outcome(appender.finish(), stored, refusals)
+
+    def _append(self, appender: Appender, verdict: Message | str | None) -> tuple[NotStored, str] | None:
+        """``None``: it is taken in."""
+        if verdict is None:
+            return NotStored.BUG, "this pub failed to examine it"
+        if isinstance(verdict, str):
+            return _fault(verdict), verdict
+        chain = appender.append(verdict, self._next_received())
+        return None if chain is Chain.NEXT else (NotStored[chain.name], chain.value)
 
     @staticmethod
     def _run_job(job: Job, appender: Appender) -> None:
@@ -313,22 +283,25 @@ class Ingest:
         A later message of the same feed would seem to be a gap, which its sender would have to answer for.
         """
         self.disk.ran_out(reason)
-        items = [item for chunk in (*chunks, *self._chunks) for item in chunk.items] + list(self._items)
-        self._chunks.clear()
-        self._items.clear()
         for job in jobs:
             job.error = StoringStopped()
-        self._refuse_full(items, reason)
-        self._release(items)
+        submissions = [submission for chunk in chunks for submission in chunk.submissions]
+        submissions += self._intake.give_up()
+        self._refuse_full(submissions, reason)
+        self._intake.release(submissions)
 
-    def _refuse_full(self, items: list[Item], reason: str) -> None:
-        self._refuse([(item, NotStored.DISK_FULL, reason) for item in items])
+    def _refuse_full(self, submissions: list[Submission], reason: str) -> None:
+        self._refuse(
+            Refusal(submission, number, NotStored.DISK_FULL, reason)
+            for submission in submissions
+            for number in range(len(submission.raws))
+        )
 
-    def _refuse(self, not_stored: list[tuple[Item, NotStored, str]]) -> None:
-        for item, failure, reason in not_stored:
-            self._metrics.received.labels(failure.value).inc()
-            self._metrics.internal_errors.inc(failure is NotStored.BUG)
-            item.refused(item.feed, item.sequence, failure, reason)
+    def _refuse(self, refusals: Iterable[Refusal]) -> None:
+        for submission, number, outcome, reason in refusals:
+            self._metrics.received.labels(outcome.value).inc()
+            self._metrics.internal_errors.inc(outcome is NotStored.BUG)
+            submission.refused(*submission.places[number], outcome, reason)
 
     def _apply_changes(self, changes: Changes, stored: int) -> None:
         self._log.apply(changes)
@@ -342,10 +315,6 @@ class Ingest:
             self.own_feed.grew(self._log.heads[own], trio.current_time())
         for watcher in self.watchers:
             watcher(changes)
-
-    def _release(self, items: Iterable[Item]) -> None:
-        self._held_bytes -= sum(len(item.raw) for item in items)
-        self._room.unpark_all()
 
     def _next_received(self) -> float:
         """Our receive time of a message: strictly increasing, so it orders what one transaction holds."""

@@ -1,6 +1,7 @@
 """Verifying: raw messages in, verdicts out, in the order they were given. Where it runs is chosen here.
 
-``VerifierPool`` keeps processes of ``pub.ingest.worker`` and gives each chunk to the one with the least to do.
+``VerifierPool`` keeps processes of ``pub.ingest.worker`` and gives each chunk to the one with the least to do; a few
+messages it verifies itself.
 ``InlineVerifier`` does the same work on the spot: for tests that own the clock, and for offline commands.
 """
 
@@ -19,6 +20,10 @@ from pub.errors import VerifierKilled
 from pub.ingest.worker import RECEIVE_SIZE, encode_frame, take_frame, verdict
 from pub.protocol.classic import Message
 
+FEW_MESSAGES = 4  # so many are verified on the spot: 60 µs each is less than the way to another process and back
+FEW_BYTES = (
+    1 << 14
+)  # and no more than these: what takes the slow way through JSON may take a millisecond for each 8 KiB
 CHUNKS_PER_WORKER = 2  # one being verified, one waiting in its socket: a worker never idles for the round trip
 _decode = msgspec.msgpack.Decoder(list[Message | str | None]).decode
 
@@ -98,8 +103,9 @@ class _Worker:
 class VerifierPool:
     """Verifies in processes. A process that dies ends the pub (crash-only: the supervisor restarts all of it)."""
 
-    def __init__(self, workers: Sequence[_Worker]) -> None:
+    def __init__(self, workers: Sequence[_Worker], hmac_key: bytes | None) -> None:
         self._workers = workers
+        self._hmac_key = hmac_key
         self.lanes = len(workers) * CHUNKS_PER_WORKER
 
     @property
@@ -109,6 +115,8 @@ class VerifierPool:
 
     async def verify(self, chunk: Sequence[bytes]) -> list[Message | str | None]:
         """See ``Verifier``."""
+        if len(chunk) <= FEW_MESSAGES and sum(map(len, chunk)) <= FEW_BYTES:
+            return [verdict(raw, self._hmac_key) for raw in chunk]
         return await min(self._workers, key=lambda worker: worker.under_way).verify(chunk)
 
 
@@ -119,7 +127,7 @@ async def open_verifiers(count: int, hmac_key: bytes | None = None) -> AsyncIter
     try:
         while len(workers) < count:
             workers.append(await _start_worker(hmac_key))
-        yield VerifierPool(workers)
+        yield VerifierPool(workers, hmac_key)
     finally:
         with trio.CancelScope(shield=True):
             for worker in workers:

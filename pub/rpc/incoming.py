@@ -81,7 +81,7 @@ class Incoming:
     async def hand_in(self) -> None:
         """Submit what was taken; waits while ingest is full, which holds the peer back."""
         if self._raws:
-            submission = Submission(self._raws, self._places, self._refused)
+            submission = Submission(self, self._raws, self._places, self._refused)
             self._raws, self._places = [], []
             await self._pub.ingest.submit(submission)
 

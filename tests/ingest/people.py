@@ -107,7 +107,7 @@ class Desk:
         """All ``messages`` at once, from a peer that says they are of ``feed``."""
         raws = [message if isinstance(message, bytes) else message.encoded for message in messages]
         places = [(feed, m.sequence if isinstance(m, Message) else 0) for m in messages]
-        return Submission(raws, places, lambda *refusal: self.refused.append(refusal))
+        return Submission(self, raws, places, lambda *refusal: self.refused.append(refusal))
 
     async def submit(self, messages: Sequence[Message | bytes], feed: int = 0) -> None:
         await self.ingest.submit(self.submission(messages, feed))

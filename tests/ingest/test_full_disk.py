@@ -124,7 +124,7 @@ async def test_what_was_handed_in_behind_it_is_refused_for_the_same_reason(make_
                 await trio.lowlevel.checkpoint()
         desk.ingest.watchers.clear()
         assert [refusal[1:3] for refusal in desk.refused] == [(n, NotStored.DISK_FULL) for n in range(1, 40)]
-        assert desk.ingest._held_bytes == 0
+        assert desk.ingest.held_bytes == 0
         await wait_for_room(desk)
         await desk.settle(alice.messages, ALICE)
     assert desk.stored(alice) == encoded(alice.messages)

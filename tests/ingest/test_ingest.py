@@ -19,7 +19,7 @@ ALICE, BOB, CAROL = 1, 2, 3  # what the peers call these feeds
 async def test_feeds_stay_in_order_though_chunks_finish_backwards(
     make_desk: MakeDesk, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("pub.ingest.ingest.CHUNK_MESSAGES", 4)
+    monkeypatch.setattr("pub.ingest.intake.CHUNK_MESSAGES", 4)
     desk = make_desk(Backwards(lanes=6))
     people = [Author(name) for name in ("alice", "bob", "carol")]
     feeds = [author.write_many(8) for author in people]
@@ -35,7 +35,7 @@ async def test_feeds_stay_in_order_though_chunks_finish_backwards(
 async def test_a_job_neither_waits_for_the_verifiers_nor_lets_messages_overtake(
     make_desk: MakeDesk, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("pub.ingest.ingest.CHUNK_MESSAGES", 4)
+    monkeypatch.setattr("pub.ingest.intake.CHUNK_MESSAGES", 4)
     verifier, alice = Closed(lanes=4), Author("alice")
     desk = make_desk(verifier)
     async with desk.running():

@@ -9,7 +9,7 @@ import trio
 import trio.testing
 
 from pub.errors import VerifierKilled
-from pub.ingest.verify import InlineVerifier, Verifier, VerifierPool, open_verifiers
+from pub.ingest.verify import FEW_BYTES, FEW_MESSAGES, InlineVerifier, Verifier, VerifierPool, open_verifiers
 from pub.protocol.classic import Message, create
 from tests.ingest.people import NOW, PATIENCE, Author
 
@@ -22,7 +22,7 @@ def mixed_chunks(count: int, hmac_key: bytes | None = None) -> list[list[bytes]]
     alice = Author("alice")
     good = [create(alice.keys, None, {"type": "post", "text": "x" * n}, NOW, hmac_key).encoded for n in range(8)]
     bad = [b"", b"{}", b"\xff" * 9, good[0][:-1], good[1].replace(b"post", b"poet"), b"[" * 5000, bytes(60_000)]
-    return [[rng.choice(good if rng.random() < 0.5 else bad) for _ in range(rng.randint(0, 6))] for _ in range(count)]
+    return [[rng.choice(good if rng.random() < 0.5 else bad) for _ in range(rng.randint(0, 12))] for _ in range(count)]
 
 
 async def verify_all(verifier: Verifier, chunks: list[list[bytes]]) -> list[list[Message | str | None]]:
@@ -126,7 +126,20 @@ async def test_a_process_that_was_killed_while_idle_is_noticed_by_the_next_chunk
     with trio.fail_after(PATIENCE):
         async with open_verifiers(1) as pool:
             os.kill(pool.pids[0], signal.SIGKILL)
-            await expect_death(pool, [b"{}"])
+            await expect_death(pool, [b"{}"] * (FEW_MESSAGES + 1))
+
+
+@pytest.mark.slow
+async def test_a_few_messages_take_no_way_to_another_process() -> None:
+    raw, long = Author("alice").write().encoded, b" " * FEW_BYTES
+    with trio.fail_after(PATIENCE):
+        async with open_verifiers(1) as pool:
+            os.kill(pool.pids[0], signal.SIGSTOP)
+            assert [type(each) for each in await pool.verify([raw] * FEW_MESSAGES)] == [Message] * FEW_MESSAGES
+            for chunk in ([raw] * (FEW_MESSAGES + 1), [raw, long]):
+                with trio.move_on_after(0.1) as patience:
+                    await pool.verify(chunk)
+                assert patience.cancelled_caught
 
 
 @pytest.mark.slow
@@ -139,9 +152,9 @@ async def test_a_process_that_hangs_does_not_hold_up_the_end() -> None:
 
 @pytest.mark.slow
 async def test_signals_that_stop_the_pub_leave_the_processes_at_work() -> None:
-    raw = Author("alice").write().encoded
+    chunk = [Author("alice").write().encoded] * (FEW_MESSAGES + 1)
     async with open_verifiers(1) as pool:
         for number in (signal.SIGTERM, signal.SIGINT):
             os.kill(pool.pids[0], number)  # the first before the process has come to anything
-            assert isinstance((await pool.verify([raw]))[0], Message)
+            assert isinstance((await pool.verify(chunk))[0], Message)
         assert signal.pthread_sigmask(signal.SIG_BLOCK, ()) & {signal.SIGINT, signal.SIGTERM} == set()

@@ -176,7 +176,7 @@ async def test_a_writer_that_stands_still(tmp_path: Path, pubs: list[Pub], monke
             while not pubs[0].ingest.commit_age > 0.02:  # noqa: ASYNC110 - a thread at work rings no bell
                 await trio.sleep(0.01)
             answer = await verdict(port)
-            await pubs[0].ingest.submit(Submission([b"x" * 100, b"y" * 50], [(0, 1), (0, 2)], lambda *_: None))
+            await pubs[0].ingest.submit(Submission(None, [b"x" * 100, b"y" * 50], [(0, 1), (0, 2)], lambda *_: None))
             shown = await values(port)
             assert shown["commit_under_way_seconds",] > 0
             assert (shown["verify_queue_messages",], shown["ingest_bytes",]) == (2, 150)

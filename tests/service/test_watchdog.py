@@ -13,6 +13,7 @@ import trio
 import trio.testing
 
 from pub.errors import ExitCode, OperatorError
+from pub.ingest.verify import FEW_MESSAGES
 from pub.net.control import ask
 from pub.protocol.classic import Message
 from pub.service import watchdog
@@ -56,14 +57,14 @@ def last_words(pub: Process) -> tuple[str, str]:
 
 
 def join_and_send(pub: Process) -> None:
-    """Alice joins and sends a message, which has to be verified; until the pub is gone."""
+    """Alice joins and sends more messages than are verified on the spot; until the pub is gone."""
 
     async def alice() -> None:
         with trio.fail_after(STOP_LIMIT):
             async with dial("127.0.0.1", pub.port, pub.key, holder_of(pub.announced["invite"])) as guest:
                 await guest.call("invite", "use", args=[{"feed": ALICE.id}])
             async with dial("127.0.0.1", pub.port, pub.key, ALICE) as visitor:
-                Friend(visitor, write_feed(ALICE, 1)).has(ALICE.id, 1)
+                Friend(visitor, write_feed(ALICE, FEW_MESSAGES + 1)).has(ALICE.id, FEW_MESSAGES + 1)
                 await visitor.gone.wait()
 
     trio.run(alice)

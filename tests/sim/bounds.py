@@ -27,7 +27,7 @@ async def watch(around: Surroundings) -> None:
 def _look(machine: Machine, pub: Pub) -> None:
     limits, lobby = machine.settings.limits, pub.lobby
     demand(pub.metrics.value("internal_errors_total") == 0, "no pub has a bug", machine.name)
-    held = pub.ingest._held_bytes
+    held = pub.ingest.held_bytes
     demand(0 <= held <= max(limits.ingest_bytes, LARGEST_MESSAGE), "ingest holds a bounded number of bytes", held)
     demand(len(lobby.connections) <= limits.max_connections, "connections are bounded", len(lobby.connections))
     demand(lobby.unauthenticated.total() <= limits.max_unauthenticated, "so are those who shake hands")

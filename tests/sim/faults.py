@@ -4,19 +4,22 @@ A fault is a name, what it is in words, and a function that patches the pub's co
 plays worlds until one is broken.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from typing import Any, NamedTuple
 
 import pytest
+import trio
 
 import pub.net.peer
 import pub.protocol.classic
 import pub.protocol.replication
 import pub.rpc.invite
 import pub.store.log
+from pub.ingest.batch import Submission
 from pub.ingest.disk import Disk
 from pub.ingest.ingest import Ingest
+from pub.ingest.intake import Intake
 from pub.ingest.own_feed import OwnFeed
 from pub.net.connection import Connection
 from pub.protocol.classic import Chain, chain
@@ -96,16 +99,19 @@ def _deaf_sessions(patch: pytest.MonkeyPatch) -> None:
 
 @fault("shut valve", "peers who wait for room in ingest are not told that there is some", AGREEMENT)
 def _shut_valve(patch: pytest.MonkeyPatch) -> None:
-    def release(self: Ingest, items: Any) -> None:
-        self._held_bytes -= sum(len(item.raw) for item in items)
+    def release(self: Intake, submissions: Iterable[Submission]) -> None:
+        room, self._room = self._room, trio.lowlevel.ParkingLot()
+        plain(self, submissions)
+        self._room = room
 
-    patch.setattr(Ingest, "_release", release)
+    plain = Intake.release
+    patch.setattr(Intake, "release", release)
 
 
-@fault("leaking valve", "of each batch one message still counts as held", AGREEMENT)
+@fault("leaking valve", "of each batch one submission still counts as held", AGREEMENT)
 def _leaking_valve(patch: pytest.MonkeyPatch) -> None:
-    release = Ingest._release
-    patch.setattr(Ingest, "_release", lambda self, items: release(self, list(items)[1:]))
+    release = Intake.release
+    patch.setattr(Intake, "release", lambda self, submissions: release(self, list(submissions)[1:]))
 
 
 @fault("full for ever", "nobody is told that the disk has room again", AGREEMENT)
