@@ -38,6 +38,7 @@ from pub.store.forks import Fork, Forks
 from pub.store.records import Record, id_of, pack, place_of, record, unpack
 
 STRIDE = 16  # messages of a feed for one entry of the index; what is read in vain by a page that ends between two
+MAX_RECENT = 256  # feeds of one batch whose last messages stay in memory: what is more is no conversation
 EDGES_SLICE = 4096  # edges read at once: growth of the map waits for no more than this
 
 _FEED = struct.Struct(">32sIQ32sdB")
@@ -59,6 +60,7 @@ class Changes:
     keys: list[bytes] = field(default_factory=list)  # of new feeds, in the order of their numbers
     heads: dict[int, int] = field(default_factory=dict)  # feed → head sequence
     newest: dict[int, int] = field(default_factory=dict)  # feed → receive number of its head
+    texts: dict[int, tuple[int, bytes]] = field(default_factory=dict)  # feed → sequence and JSON of its head
     appended: list[tuple[int, int]] = field(default_factory=list)  # (feed, sequence) in receive order
     edges: list[tuple[int, int, int]] = field(default_factory=list)  # (author, target, value), the last one counts
     announced: list[tuple[int, str]] = field(default_factory=list)  # (author, address of a pub)
@@ -68,7 +70,7 @@ class Changes:
 class Log:
     """The stored feeds. Lists and dicts are for reading only; feed numbers are positions in ``keys`` and ``heads``."""
 
-    __slots__ = ("forked", "heads", "keys", "message_count", "newest", "numbers", "store")
+    __slots__ = ("_recent", "forked", "heads", "keys", "message_count", "newest", "numbers", "store")
 
     def __init__(self, store: Store) -> None:
         self.store = store
@@ -76,6 +78,7 @@ class Log:
         self.heads = array("I")
         self.newest = array("Q")  # receive numbers of the heads
         self.forked: set[int] = set()
+        self._recent: dict[int, tuple[int, bytes]] = {}  # of the last batch, for the many who wait for it
         with store.read() as txn:
             for value in txn.cursor(store.feeds).iternext(keys=False, values=True):
                 sequence, number, state = _HEAD.unpack(value)
@@ -92,6 +95,9 @@ class Log:
 
         The first comes even if it is larger: an empty page means that the feed ends there.
         """
+        recent = self._recent.get(feed)
+        if recent is not None and recent[0] == after + 1 == self.heads[feed]:
+            return [recent[1]]
         return [encoded for _raw, encoded in self._read(feed, after, max_bytes)]
 
     def records(self, feed: int, after: int, max_bytes: int) -> list[Record]:
@@ -121,23 +127,19 @@ class Log:
         for feed, sequence in changes.heads.items():
             self.newest[feed] = changes.newest[feed]  # first: who reads in another thread finds no head without it
             self.heads[feed] = sequence
+        self._recent = changes.texts if len(changes.texts) <= MAX_RECENT else {}
         self.forked.update(changes.forked)
         self.message_count += len(changes.appended)
 
-    def _read(self, feed: int, after: int, max_bytes: int) -> Iterator[tuple[bytes, bytes]]:
+    def _read(self, feed: int, after: int, max_bytes: int) -> list[tuple[bytes, bytes]]:
         """Raw records and texts; see ``page``."""
         head, newest = self.heads[feed], self.newest[feed]  # in this order, and before the snapshot
         if after >= head:
-            return
-        size = 0
+            return []
         with self.store.read() as txn:
             raws = self._walk(txn, feed, after, head, newest)
             previous = next(raws) if after else None
-            for raw, encoded in unpack(self.keys[feed], raws, previous):
-                if size and size + len(encoded) > max_bytes:
-                    return
-                size += len(encoded)
-                yield raw, encoded
+            return list(unpack(self.keys[feed], raws, previous, max_bytes))
 
     def _walk(self, txn: Txn, feed: int, after: int, head: int, newest: int) -> Iterator[bytes]:
         """Raw records of ``feed`` from sequence ``after`` (1, if that is 0) to ``head``; ``newest`` is the receive
@@ -271,6 +273,7 @@ class Appender:
         self._heads[feed] = message.head
         self._changes.heads[feed] = sequence
         self._changes.newest[feed] = number
+        self._changes.texts[feed] = sequence, message.encoded
         self._changes.appended.append((feed, sequence))
         if message.announced is not None:
             self._changes.announced.append((feed, message.announced))
@@ -343,8 +346,9 @@ def _chain(txn: Txn, messages: Database, number: int, done: int, end: int) -> li
     """Raw records of one feed after sequence ``done`` up to ``end``, found from ``number`` (of that or a later one)."""
     raws = []
     sequence = end + 1
+    get, pack_number = txn.get, _RECEIVE.pack
     while sequence > done + 1:
-        raw = txn.get(_RECEIVE.pack(number), b"", db=messages)
+        raw = get(pack_number(number), b"", messages)
         sequence, number = place_of(raw)
         if sequence <= end:
             raws.append(raw)

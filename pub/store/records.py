@@ -12,9 +12,10 @@ back byte for byte is kept as it is, shape WHOLE. So ``unpack`` has nothing left
 
 from __future__ import annotations
 
+import math
 import struct
 from binascii import a2b_base64, b2a_base64
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import NamedTuple
 
 WHOLE = 0
@@ -22,10 +23,13 @@ SEQUENCE_FIRST = 1  # how clients write today
 AUTHOR_FIRST = 2  # how they did once
 
 _HEADER = struct.Struct(">IIQ32sdBB")
-_PLACE = struct.Struct(">4xIQ")  # sequence, and receive number of the message before
+_FRAME = struct.Struct(">4xI8x32s8xBB")  # sequence, id, shape, length of the timestamp
 _TEXT = _HEADER.size
+
+place_of: Callable[[bytes], tuple[int, int]] = struct.Struct(">4xIQ").unpack_from
+"""Sequence, and receive number of the message before. (Without a call of ours: a chain is followed with it.)"""
+
 _ID = slice(16, 48)
-_SHAPE, _LENGTH = 56, 57
 
 _STARTS = {  # the author's key comes between the two parts
     SEQUENCE_FIRST: (b'{"previous":%b,"sequence":%d,"author":"@', b'.ed25519","timestamp":'),
@@ -59,33 +63,35 @@ def pack(feed: int, author: bytes, before: int, previous: bytes | None, message:
     return _HEADER.pack(feed, sequence, before, digest, received, shape, length) + text
 
 
-def place_of(raw: bytes) -> tuple[int, int]:
-    """Sequence, and receive number of the message before."""
-    sequence, before = _PLACE.unpack_from(raw)
-    return sequence, before
-
-
 def id_of(raw: bytes) -> bytes:
     """The id of the message."""
     return raw[_ID]
 
 
-def unpack(author: bytes, raws: Iterable[bytes], previous: bytes | None) -> Iterator[tuple[bytes, bytes]]:
-    """Each record of consecutive messages of one feed with its text; ``previous`` is the record before them."""
+def unpack(
+    author: bytes, raws: Iterable[bytes], previous: bytes | None, max_bytes: float = math.inf
+) -> Iterator[tuple[bytes, bytes]]:
+    """Consecutive records of one feed, each with its text, as many as ``max_bytes`` of text hold but at least one.
+
+    ``previous`` is the record before the first one. This is what serving a message costs: a microsecond.
+    """
     name = b2a_base64(author, newline=False)
     templates = {shape: name.join(start) + _REST for shape, start in _STARTS.items()}
     link = _link(None if previous is None else previous[_ID])
+    size = 0
     for raw in raws:
-        shape = raw[_SHAPE]
+        sequence, digest, shape, length = _FRAME.unpack_from(raw)
         if shape == WHOLE:
-            yield raw, raw[_TEXT:]
+            text = raw[_TEXT:]
         else:
-            content = _TEXT + raw[_LENGTH]
-            sequence, _before = _PLACE.unpack_from(raw)
+            content = _TEXT + length
             signature = b2a_base64(raw[-_SIGNATURE_BYTES:], newline=False)
-            parts = link, sequence, raw[_TEXT:content], raw[content:-_SIGNATURE_BYTES], signature
-            yield raw, templates[shape] % parts
-        link = _link(raw[_ID])
+            text = templates[shape] % (link, sequence, raw[_TEXT:content], raw[content:-_SIGNATURE_BYTES], signature)
+        if size and size + len(text) > max_bytes:
+            return
+        size += len(text)
+        yield raw, text
+        link = b'"%%%b.sha256"' % b2a_base64(digest, newline=False)  # as _link says
 
 
 def record(raw: bytes, encoded: bytes) -> Record:
