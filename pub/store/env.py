@@ -74,6 +74,7 @@ class Store:
         "feeds",
         "folder",
         "forks",
+        "heads",
         "invites",
         "map_size",
         "members",
@@ -84,6 +85,7 @@ class Store:
     )
 
     feeds: Database
+    heads: Database
     messages: Database
     sequences: Database
     edges: Database
@@ -260,6 +262,7 @@ class Store:
 
     def _open_tables(self, txn: Txn | None) -> None:
         self.feeds = self._database(txn, b"feeds")
+        self.heads = self._database(txn, b"heads")
         self.messages = self._database(txn, b"messages")
         self.sequences = self._database(txn, b"sequences")
         self.edges = self._database(txn, b"edges")

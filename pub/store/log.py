@@ -3,8 +3,9 @@
 Feeds are known by dense numbers, given in the order they were first heard of. Layout (big-endian, so that
 LMDB's byte order is numeric order):
 
-* ``feeds``      feed u32 → public key (32), then of its last message: sequence u32, receive number u64, id (32) and
-                 timestamp f64 (NaN: it is no number); state u8 (0: ordinary, 1: forked, see forks.py)
+* ``feeds``      feed u32 → public key (32)
+* ``heads``      feed u32 → of its last message: sequence u32, receive number u64, id (32) and timestamp f64 (NaN: it is
+                 no number); state u8 (0: ordinary, 1: forked, see forks.py)
 * ``messages``   receive number u64, from 1 → the message, and the receive number of the one before it in its feed
                  (see records.py)
 * ``sequences``  feed u32, sequence u32 → receive number u64, of every ``STRIDE``-th message of a feed
@@ -41,8 +42,7 @@ STRIDE = 16  # messages of a feed for one entry of the index; what is read in va
 MAX_RECENT = 256  # feeds of one batch whose last messages stay in memory: what is more is no conversation
 EDGES_SLICE = 4096  # edges read at once: growth of the map waits for no more than this
 
-_FEED = struct.Struct(">32sIQ32sdB")
-_HEAD = struct.Struct(">32xIQ40xB")
+_HEAD = struct.Struct(">IQ32sdB")
 _NUMBER = struct.Struct(">I")
 _PAIR = struct.Struct(">II")
 _RECEIVE = struct.Struct(">Q")
@@ -50,7 +50,6 @@ _EDGE = struct.Struct(">b")
 
 _ORDINARY = 0
 _FORKED = 1
-_NO_ID = bytes(32)
 
 
 @dataclass(slots=True)
@@ -74,19 +73,17 @@ class Log:
 
     def __init__(self, store: Store) -> None:
         self.store = store
-        self.keys: list[bytes] = []
-        self.heads = array("I")
-        self.newest = array("Q")  # receive numbers of the heads
         self.forked: set[int] = set()
         self._recent: dict[int, tuple[int, bytes]] = {}  # of the last batch, for the many who wait for it
         with store.read() as txn:
-            for value in txn.cursor(store.feeds).iternext(keys=False, values=True):
-                sequence, number, state = _HEAD.unpack(value)
-                self.keys.append(value[:32])
-                self.heads.append(sequence)
-                self.newest.append(number)
+            self.keys = list(txn.cursor(store.feeds).iternext(keys=False, values=True))
+            self.heads = array("I", bytes(4 * len(self.keys)))
+            self.newest = array("Q", bytes(8 * len(self.keys)))  # receive numbers of the heads
+            for key, value in txn.cursor(store.heads):
+                feed = _number(key)
+                self.heads[feed], self.newest[feed], _id, _timestamp, state = _HEAD.unpack(value)
                 if state == _FORKED:
-                    self.forked.add(len(self.keys) - 1)
+                    self.forked.add(feed)
             self.message_count: int = txn.stat(store.messages)["entries"]
         self.numbers = {key: feed for feed, key in enumerate(self.keys)}
 
@@ -244,7 +241,9 @@ class Appender:
         """Write the batch into the transaction. Give the result to ``Log.apply`` once that is committed."""
         store = self._log.store
         self._changes.keys = list(self._new)
-        self._put(store.feeds, self._feed_records())
+        known = len(self._log.keys)
+        self._put(store.feeds, [(_NUMBER.pack(known + new), key) for new, key in enumerate(self._new)])
+        self._put(store.heads, self._head_records())
         self.txn.cursor(store.messages).putmulti(self._messages, append=True)
         self._put(store.sequences, list(self._sequences.items()))
         self._put(store.edges, list(self._edges.items()))
@@ -255,11 +254,13 @@ class Appender:
         return self._new.get(key) if feed is None else feed
 
     def _stored_head(self, feed: int) -> Head | None:
-        record = self.txn.get(_NUMBER.pack(feed), db=self._log.store.feeds)
-        if record is None:
+        if feed >= len(self._log.keys):
             raise LookupError(f"there is no feed number {feed}")
-        _key, sequence, _newest, digest, timestamp, _state = _FEED.unpack(record)
-        return Head(sequence, digest, None if math.isnan(timestamp) else timestamp) if sequence else None
+        record = self.txn.get(_NUMBER.pack(feed), db=self._log.store.heads)
+        if record is None:
+            return None
+        sequence, _newest, digest, timestamp, _state = _HEAD.unpack(record)
+        return Head(sequence, digest, None if math.isnan(timestamp) else timestamp)
 
     def _take(self, feed: int, head: Head | None, message: Message, received: float) -> None:
         sequence = message.sequence
@@ -317,15 +318,13 @@ class Appender:
         self._edges[_PAIR.pack(author, target)] = _EDGE.pack(value)
         self._changes.edges.append((author, target, value))
 
-    def _feed_records(self) -> list[tuple[bytes, bytes]]:
-        """The records of all new feeds, of all whose head moved and of all that turned out to be forked."""
-        known = self._log.keys
-        feeds = self._changes.heads.keys() | self._new.values() | self._changes.forked.keys()
+    def _head_records(self) -> list[tuple[bytes, bytes]]:
+        """Of all feeds whose head moved and of all that turned out to be forked."""
         records = []
-        for feed in feeds:
-            key = known[feed] if feed < len(known) else self._changes.keys[feed - len(known)]
-            state = _FORKED if self.is_forked(feed) else _ORDINARY
-            records.append((_NUMBER.pack(feed), pack_feed(key, self.head(feed), self._newest(feed), state)))
+        for feed in self._changes.heads.keys() | self._changes.forked.keys():
+            head = self.head(feed)
+            if head is not None:
+                records.append((_NUMBER.pack(feed), pack_head(head, self._newest(feed), self.is_forked(feed))))
         return records
 
     def _put(self, database: Database, items: list[tuple[bytes, bytes]]) -> None:
@@ -334,12 +333,10 @@ class Appender:
         self.txn.cursor(database).putmulti(items)
 
 
-def pack_feed(key: bytes, head: Head | None, newest: int, state: int) -> bytes:
-    """A feed's record; ``newest`` is the receive number of its head."""
-    if head is None:
-        return _FEED.pack(key, 0, 0, _NO_ID, math.nan, state)
+def pack_head(head: Head, newest: int, is_forked: bool) -> bytes:
+    """A record of ``heads``; ``newest`` is the receive number of that message."""
     timestamp = math.nan if head.timestamp is None else head.timestamp
-    return _FEED.pack(key, head.sequence, newest, head.id, timestamp, state)
+    return _HEAD.pack(head.sequence, newest, head.id, timestamp, _FORKED if is_forked else _ORDINARY)
 
 
 def _chain(txn: Txn, messages: Database, number: int, done: int, end: int) -> list[bytes]:

@@ -5,7 +5,7 @@ a full disk or a power cut, leaves the old store as it was, and the next start b
 as the old store until it is done, and less than a minute for two million messages.
 
 Schema 1 had the whole text in each record of ``messages``, an index of all messages by feed and sequence, another one
-by id (``ids``), and no receive number in ``feeds``. The other sub-databases are the same and copied as they are.
+by id (``ids``), and of a feed key and head in one record. The other sub-databases are the same and copied as they are.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from pub.protocol.classic import Head
 from pub.store.env import OLD_SCHEMA, Database, Store, Txn, open_environment
 from pub.store.faults import explain
 from pub.store.lock import FolderLock
-from pub.store.log import STRIDE, pack_feed
+from pub.store.log import STRIDE, pack_head
 from pub.store.records import Record, pack
 
 SLICE = 4 << 20  # bytes written at once: what the rewriting holds in memory, besides a few numbers for each feed
@@ -48,7 +48,7 @@ def upgrade(folder: Path) -> None:
     Raises StoreLocked when another process has it, StoreFull when there is no room for the new file, StoreError when
     disk or store are broken; the old store is then as it was.
     """
-    if not (folder / "data.mdb").exists():
+    if not _size(folder):
         return
     lock = FolderLock(folder, shared=False)
     try:
@@ -62,7 +62,9 @@ def upgrade(folder: Path) -> None:
 
 
 def _size(folder: Path) -> int:
-    return (folder / "data.mdb").stat().st_size
+    """Of the store's file, in bytes; 0: there is none, or nothing in it."""
+    file = folder / "data.mdb"
+    return file.stat().st_size if file.exists() else 0
 
 
 def _is_old(env: lmdb.Environment) -> bool:
@@ -109,7 +111,9 @@ def _fill(old: _Old, new: Store) -> None:
         messages = [(number, chains.message(number, record)) for number, record in part]
         _put(new, {new.messages: messages, new.sequences: chains.take_entries()})
     for part in _slices(old.items(b"feeds")):
-        _put(new, {new.feeds: [(number, chains.feed(number, record)) for number, record in part]})
+        heads = [(number, chains.head(number, record)) for number, record in part]
+        _put(new, {new.feeds: [(number, record[:32]) for number, record in part]})
+        _put(new, {new.heads: [(number, head) for number, head in heads if head is not None]})
     for name in _SAME:
         for part in _slices(old.items(name)):
             _put(new, {getattr(new, name.decode()): part})
@@ -145,14 +149,16 @@ class _Chains:
         entries, self._entries = self._entries, []
         return entries
 
-    def feed(self, number: bytes, record: bytes) -> bytes:
-        """The record of a feed as it is now; all messages must have been rewritten before."""
+    def head(self, number: bytes, record: bytes) -> bytes | None:
+        """The record of a feed's head as it is now, if it has one; all messages must have been rewritten before."""
         feed = int.from_bytes(number, "big")
-        key, sequence, digest, timestamp, state = _FEED.unpack(record)
+        _key, sequence, digest, timestamp, state = _FEED.unpack(record)
         if sequence != self._heads[feed]:
             raise self._damage(feed)
-        head = Head(sequence, digest, None if math.isnan(timestamp) else timestamp) if sequence else None
-        return pack_feed(key, head, self._newest[feed], state)
+        if not sequence:
+            return None
+        head = Head(sequence, digest, None if math.isnan(timestamp) else timestamp)
+        return pack_head(head, self._newest[feed], bool(state))
 
     def _damage(self, feed: int) -> StoreError:
         return StoreError(f"the store in {self._folder} is damaged: messages of feed number {feed} are missing")

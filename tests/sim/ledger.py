@@ -76,7 +76,7 @@ class Ledger:
             for number, raw in cursor if fresh else ():
                 copy.received += 1
                 demand(int.from_bytes(number, "big") == copy.received, "receive numbers have no holes", number)
-                author = txn.get(raw[:4], b"", db=store.feeds)[:32]
+                author = txn.get(raw[:4], b"", db=store.feeds)
                 sequence, before = place_of(raw)
                 [(_, text)] = unpack(author, [raw], txn.get(before.to_bytes(8, "big"), db=store.messages))
                 self._append(copy, author, sequence, id_of(raw), text)

@@ -229,6 +229,17 @@ def test_pages_of_feeds_that_arrived_together_and_apart(log: Log) -> None:
             assert log.page(feed, after, 2000) == encoded[after : after + len(log.page(feed, after, 2000))]
 
 
+def test_who_reads_while_a_batch_is_applied_sees_the_feed_as_it_was(log: Log) -> None:
+    """In another thread: the head still the old one, its receive number that of the new one."""
+    alice, bob = Author("alice"), Author("bob")
+    commit(log, [*alice.write_many(40), bob.write(), *alice.write_many(20), bob.write(), *alice.write_many(3)])
+    encoded = [message.encoded for message in alice.messages]
+    for head in (62, 61, 59, 45, 33):
+        log.heads[0] = head
+        for after in range(head):
+            assert log.page(0, after, EVERYTHING) == encoded[after:head]
+
+
 def test_what_was_just_committed_is_not_read_from_disk(log: Log, monkeypatch: pytest.MonkeyPatch) -> None:
     """Everybody who is connected asks for it."""
     alice, crowd = Author("alice"), [Author(f"author {n}") for n in range(MAX_RECENT)]

@@ -45,10 +45,12 @@ def write_old(folder: Path) -> bytes:
     return (folder / "data.mdb").read_bytes()
 
 
-def assert_is_whole(folder: Path) -> None:
+def assert_is_whole(folder: Path, left: frozenset[str] = frozenset()) -> None:
     """Everything that was in the old store is in the new one, and it works."""
-    assert {path.name for path in folder.iterdir()} == {"data.mdb", "lock", "lock.mdb"}
+    files = {"data.mdb", "lock", "lock.mdb"}
+    assert {path.name for path in folder.iterdir()} == files | left
     with Store.open(folder) as store:
+        assert {path.name for path in folder.iterdir()} == files
         log = Log(store)
         assert log.keys == [ALICE.public, BOB.public, ODD[0].author, SILENT]
         assert (list(log.heads), log.forked, log.message_count) == ([50, 20, 18, 0], {1}, len(MESSAGES))
@@ -102,6 +104,15 @@ def test_it_is_rewritten_in_slices(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     assert_is_whole(tmp_path)
 
 
+def test_what_was_left_of_one_that_was_killed_at_the_end_goes(tmp_path: Path) -> None:
+    write_old(tmp_path)
+    upgrade(tmp_path)
+    (tmp_path / "data.new").mkdir()
+    (tmp_path / "data.new" / "lock.mdb").touch()
+    Store.open(tmp_path, readonly=True).close()
+    assert_is_whole(tmp_path, left=frozenset({"data.new"}))
+
+
 def test_an_empty_store_of_the_version_before(tmp_path: Path) -> None:
     write_store(tmp_path, [], RECEIVED)
     upgrade(tmp_path)
@@ -112,6 +123,8 @@ def test_an_empty_store_of_the_version_before(tmp_path: Path) -> None:
 def test_there_is_nothing_to_rewrite(tmp_path: Path) -> None:
     upgrade(tmp_path / "nowhere")
     assert not (tmp_path / "nowhere").exists()
+    (tmp_path / "data.mdb").touch()
+    upgrade(tmp_path)
     with Store.open(tmp_path) as store:
         with pytest.raises(StoreLocked):
             upgrade(tmp_path)
