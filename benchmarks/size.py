@@ -2,7 +2,7 @@
 
     python -m benchmarks.size FOLDER [--feeds 20000] [--messages 100]
 
-FOLDER gets the data sets (1.2 GB at full size, kept for the next run) and the pub's data (1.8 GB). A member brings all
+FOLDER gets the data sets (1.2 GB at full size, kept for the next run) and the pub's data (1 GB). A member brings all
 of it over EBT, the pub is started cold and warm, somebody new fetches everything, the member comes back, another one
 brings 100,000 messages more, everyone becomes a member, and the operator asks the command line. What it prints is the
 table of SIZE.md.

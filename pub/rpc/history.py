@@ -20,7 +20,8 @@ from pub.net.rpcstream import RpcStream
 from pub.protocol.refs import feed_key, is_feed_id, message_id
 from pub.rpc.arguments import number, options
 from pub.rpc.context import Pub
-from pub.store.log import Changes, Record
+from pub.store.log import Changes
+from pub.store.records import Record
 
 SYNC_MARKER = b'{"sync":true}'
 NO_LIMIT = -1

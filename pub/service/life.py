@@ -35,6 +35,7 @@ from pub.service.supervisor import keep_watchdog_quiet, notify
 from pub.service.upkeep import Started, greet_operator, keep_house
 from pub.service.watchdog import STDERR
 from pub.service.wiring import World, build
+from pub.store.upgrade import upgrade
 
 log = structlog.get_logger()
 
@@ -51,6 +52,7 @@ def main(settings: Settings, announce: Callable[[Started], None]) -> int:
     faulthandler.enable(STDERR)  # what kills the interpreter (a damaged store under its map) leaves the stacks there
     sys.setswitchinterval(SWITCH_INTERVAL)
     _allow_descriptors(settings.limits)
+    upgrade(settings.data)  # before the watchdog's duty: it takes as long as it takes
     world = World()
     try:
         with world.watchdog.on_duty():

@@ -15,7 +15,7 @@ import os
 import shutil
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 from types import TracebackType
 from typing import NamedTuple, Self, TypeAlias, TypeVar
@@ -31,8 +31,10 @@ from pub.store.lock import FolderLock
 # LMDB_DEFAULT_LIB_VERSION changes its default: we always name the one whose format all LMDB tools know.
 ENGINE_MAJOR = 0
 ENGINE = "0.9"
-SCHEMA = 1  # the layout of the sub-databases; another number is another layout
+SCHEMA = 2  # the layout of the sub-databases; another number is another layout
+OLD_SCHEMA = 1  # what upgrade.py rewrites
 
+UNBORN = "data.new"  # where a new file is made
 INITIAL_MAP = 16 << 20  # bytes of address space, not of disk: the file grows with what is in it
 META_PAGES = 2  # of the format: the two roots that take turns
 ROOM = 1 << 20  # bytes a disk that was full must have before it is trusted again: one large transaction
@@ -72,7 +74,7 @@ class Store:
         "feeds",
         "folder",
         "forks",
-        "ids",
+        "heads",
         "invites",
         "map_size",
         "members",
@@ -83,9 +85,9 @@ class Store:
     )
 
     feeds: Database
+    heads: Database
     messages: Database
     sequences: Database
-    ids: Database
     edges: Database
     forks: Database
     members: Database
@@ -115,8 +117,10 @@ class Store:
             raise StoreError(f"there is no pub's data in {folder}")
         lock = FolderLock(folder, shared=readonly)
         try:
+            if not readonly:
+                shutil.rmtree(folder / UNBORN, ignore_errors=True)
             if not (folder / "data.mdb").exists():
-                cls._make(folder, lock, initial_map)
+                cls.make(folder, lock, initial_map, lambda _store: None)
             return cls._open(folder, lock, initial_map, readonly)
         except BaseException:
             lock.release()
@@ -125,7 +129,7 @@ class Store:
     @classmethod
     def _open(cls, folder: Path, lock: FolderLock, initial_map: int, readonly: bool) -> Self:
         map_size = _fitting_map(folder / "data.mdb", initial_map)
-        env = _open_environment(folder, readonly, map_size)
+        env = open_environment(folder, readonly, map_size)
         try:
             store = cls(folder, env, lock, map_size, readonly)
             store._open_databases()
@@ -135,18 +139,22 @@ class Store:
         return store
 
     @classmethod
-    def _make(cls, folder: Path, lock: FolderLock, initial_map: int) -> None:
-        """A new store gets its name when it is whole: a first start that is cut short can then be made again.
+    def make(cls, folder: Path, lock: FolderLock, initial_map: int, fill: Callable[[Self], None]) -> None:
+        """A new store, filled by ``fill``, gets its name when it is whole: what is cut short can be made again.
 
         LMDB writes a new file without waiting for the disk, and what a power cut leaves of it may be no store at all.
         """
-        unborn = folder / "data.new"
+        unborn = folder / UNBORN
         shutil.rmtree(unborn, ignore_errors=True)
         unborn.mkdir(mode=0o700)  # LMDB would give the folder the mode of its file, and only root could enter it
-        cls._open(unborn, lock, initial_map, readonly=False)._env.close()
-        (unborn / "data.mdb").rename(folder / "data.mdb")
-        sync_folder(folder)
-        shutil.rmtree(unborn)
+        try:
+            store = cls._open(unborn, lock, initial_map, readonly=False)
+            with closing(store._env):
+                fill(store)
+            (unborn / "data.mdb").rename(folder / "data.mdb")
+            sync_folder(folder)
+        finally:
+            shutil.rmtree(unborn, ignore_errors=True)
 
     def note_stopping(self) -> None:
         """Whoever is kept out of the folder is told that it is not for long."""
@@ -254,9 +262,9 @@ class Store:
 
     def _open_tables(self, txn: Txn | None) -> None:
         self.feeds = self._database(txn, b"feeds")
+        self.heads = self._database(txn, b"heads")
         self.messages = self._database(txn, b"messages")
         self.sequences = self._database(txn, b"sequences")
-        self.ids = self._database(txn, b"ids")
         self.edges = self._database(txn, b"edges")
         self.forks = self._database(txn, b"forks")
         self.members = self._database(txn, b"members")
@@ -280,6 +288,8 @@ class Store:
                 txn.put(name, ours.encode(), db=self.meta)
             elif found != ours.encode():
                 theirs = "none" if found is None else found.decode("ascii", "replace")
+                if name == b"schema" and theirs == str(OLD_SCHEMA):
+                    raise StoreError(f"the store in {self.folder} is of an older version: start the pub once")
                 raise StoreError(f"{self.folder} has {name.decode()} version {theirs}; this pub reads version {ours}")
 
 
@@ -330,7 +340,7 @@ def _fitting_map(path: Path, smallest: int) -> int:
     return smallest
 
 
-def _open_environment(folder: Path, readonly: bool, map_size: int) -> lmdb.Environment:
+def open_environment(folder: Path, readonly: bool, map_size: int) -> lmdb.Environment:
     try:
         return lmdb.open(
             str(folder),

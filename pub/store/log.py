@@ -3,20 +3,25 @@
 Feeds are known by dense numbers, given in the order they were first heard of. Layout (big-endian, so that
 LMDB's byte order is numeric order):
 
-* ``feeds``      feed u32 → public key (32), head sequence u32, head id (32), head timestamp f64 (NaN: it is no
-                 number), state u8 (0: ordinary, 1: forked, see forks.py)
-* ``messages``   receive number u64, from 1 → feed u32, sequence u32, id (32), received f64, JSON text
-* ``sequences``  feed u32, sequence u32 → receive number u64
-* ``ids``        message id (32) → receive number u64
+* ``feeds``      feed u32 → public key (32)
+* ``heads``      feed u32 → of its last message: sequence u32, receive number u64, id (32) and timestamp f64 (NaN: it is
+                 no number); state u8 (0: ordinary, 1: forked, see forks.py)
+* ``messages``   receive number u64, from 1 → the message, and the receive number of the one before it in its feed
+                 (see records.py)
+* ``sequences``  feed u32, sequence u32 → receive number u64, of every ``STRIDE``-th message of a feed
 * ``edges``      author u32, target u32 → value of the last contact message i8
 
-``Log`` mirrors in memory what is asked for constantly: keys, numbers, head sequences, and which feeds are forked.
-Only ``apply`` changes the mirror, after the commit, so nobody is shown what is not on disk. ``Appender`` is one batch
-of the writer: it collects, and writes sub-database by sub-database in ``finish``, because what costs in LMDB is the
-call.
+A feed is a chain through ``messages``, from its last one backwards, and ``sequences`` are the places where one may
+enter it: an index of all messages would be written all over the disk, a page for each message when many feeds grow in
+turns.
 
-Reading starts from the mirror's head, which is never ahead of a snapshot taken afterwards. Messages of one feed
-that arrived together lie together and are read by stepping; others are looked up one by one.
+``Log`` mirrors in memory what is asked for constantly: keys, numbers, heads, and which feeds are forked. Only ``apply``
+changes the mirror, after the commit, so nobody is shown what is not on disk. ``Appender`` is one batch of the writer:
+it collects, and writes sub-database by sub-database in ``finish``, because what costs in LMDB is the call.
+
+Reading starts from the mirror's head, which is never ahead of a snapshot taken afterwards, and goes from entry to
+entry. Messages of one feed that arrived together lie together and are read by stepping; of others, the chain from the
+next entry back to the last one is followed and turned round.
 """
 
 from __future__ import annotations
@@ -27,35 +32,24 @@ from array import array
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from itertools import islice
-from typing import NamedTuple
 
 from pub.protocol.classic import Chain, Head, Message, chain
 from pub.store.env import Database, Store, Txn
 from pub.store.forks import Fork, Forks
+from pub.store.records import Record, id_of, pack, place_of, record, unpack
 
-MAX_RUN = 64  # messages tested at once for lying together: one lookup for each end
+STRIDE = 16  # messages of a feed for one entry of the index; what is read in vain by a page that ends between two
+MAX_RECENT = 256  # feeds of one batch whose last messages stay in memory: what is more is no conversation
 EDGES_SLICE = 4096  # edges read at once: growth of the map waits for no more than this
 
-_FEED = struct.Struct(">32sI32sdB")
-_HEADER = struct.Struct(">II32sd")
+_HEAD = struct.Struct(">IQ32sdB")
 _NUMBER = struct.Struct(">I")
 _PAIR = struct.Struct(">II")
 _RECEIVE = struct.Struct(">Q")
 _EDGE = struct.Struct(">b")
 
-_JSON = _HEADER.size
 _ORDINARY = 0
 _FORKED = 1
-_NO_ID = bytes(32)
-
-
-class Record(NamedTuple):
-    """A stored message: ``received`` in milliseconds since the epoch, ``encoded`` its JSON text."""
-
-    sequence: int
-    id: bytes
-    received: float
-    encoded: bytes
 
 
 @dataclass(slots=True)
@@ -64,6 +58,8 @@ class Changes:
 
     keys: list[bytes] = field(default_factory=list)  # of new feeds, in the order of their numbers
     heads: dict[int, int] = field(default_factory=dict)  # feed → head sequence
+    newest: dict[int, int] = field(default_factory=dict)  # feed → receive number of its head
+    texts: dict[int, tuple[int, bytes]] = field(default_factory=dict)  # feed → sequence and JSON of its head
     appended: list[tuple[int, int]] = field(default_factory=list)  # (feed, sequence) in receive order
     edges: list[tuple[int, int, int]] = field(default_factory=list)  # (author, target, value), the last one counts
     announced: list[tuple[int, str]] = field(default_factory=list)  # (author, address of a pub)
@@ -73,19 +69,21 @@ class Changes:
 class Log:
     """The stored feeds. Lists and dicts are for reading only; feed numbers are positions in ``keys`` and ``heads``."""
 
-    __slots__ = ("forked", "heads", "keys", "message_count", "numbers", "store")
+    __slots__ = ("_recent", "forked", "heads", "keys", "message_count", "newest", "numbers", "store")
 
     def __init__(self, store: Store) -> None:
         self.store = store
-        self.keys: list[bytes] = []
-        self.heads = array("I")
         self.forked: set[int] = set()
+        self._recent: dict[int, tuple[int, bytes]] = {}  # of the last batch, for the many who wait for it
         with store.read() as txn:
-            for value in txn.cursor(store.feeds).iternext(keys=False, values=True):
-                self.keys.append(value[:32])
-                self.heads.append(int.from_bytes(value[32:36], "big"))
-                if value[-1] == _FORKED:
-                    self.forked.add(len(self.keys) - 1)
+            self.keys = list(txn.cursor(store.feeds).iternext(keys=False, values=True))
+            self.heads = array("I", bytes(4 * len(self.keys)))
+            self.newest = array("Q", bytes(8 * len(self.keys)))  # receive numbers of the heads
+            for key, value in txn.cursor(store.heads):
+                feed = _number(key)
+                self.heads[feed], self.newest[feed], _id, _timestamp, state = _HEAD.unpack(value)
+                if state == _FORKED:
+                    self.forked.add(feed)
             self.message_count: int = txn.stat(store.messages)["entries"]
         self.numbers = {key: feed for feed, key in enumerate(self.keys)}
 
@@ -94,40 +92,14 @@ class Log:
 
         The first comes even if it is larger: an empty page means that the feed ends there.
         """
-        page: list[bytes] = []
-        head = self.heads[feed]
-        if after >= head:
-            return page
-        room = max_bytes
-        with self.store.read() as txn:
-            for raw in self._walk(txn, feed, after, head):
-                encoded = raw[_JSON:]
-                room -= len(encoded)
-                if room < 0 and page:
-                    break
-                page.append(encoded)
-        return page
+        recent = self._recent.get(feed)
+        if recent is not None and recent[0] == after + 1 == self.heads[feed]:
+            return [recent[1]]
+        return [encoded for _raw, encoded in self._read(feed, after, max_bytes)]
 
     def records(self, feed: int, after: int, max_bytes: int) -> list[Record]:
         """The same messages as ``page``, with sequence, id and time of receipt."""
-        records: list[Record] = []
-        head = self.heads[feed]
-        room = max_bytes
-        with self.store.read() as txn:
-            for raw in self._walk(txn, feed, after, head):
-                record = _record(raw)
-                room -= len(record.encoded)
-                if room < 0 and records:
-                    break
-                records.append(record)
-        return records
-
-    def find(self, digest: bytes) -> Record | None:
-        """The message with this id."""
-        with self.store.read() as txn:
-            number = txn.get(digest, db=self.store.ids)
-            raw = None if number is None else txn.get(number, db=self.store.messages)
-        return None if raw is None else _record(raw)
+        return [record(raw, encoded) for raw, encoded in self._read(feed, after, max_bytes)]
 
     def edges(self) -> Iterator[tuple[int, int, int]]:
         """Every (author, target, value); slice by slice, so those committed meanwhile may be missing."""
@@ -146,34 +118,43 @@ class Log:
         """Take over a committed batch. The next batch may begin only afterwards."""
         for key in changes.keys:
             self.heads.append(0)
+            self.newest.append(0)
             self.keys.append(key)
             self.numbers[key] = len(self.keys) - 1
         for feed, sequence in changes.heads.items():
+            self.newest[feed] = changes.newest[feed]  # first: who reads in another thread finds no head without it
             self.heads[feed] = sequence
+        self._recent = changes.texts if len(changes.texts) <= MAX_RECENT else {}
         self.forked.update(changes.forked)
         self.message_count += len(changes.appended)
 
-    def _walk(self, txn: Txn, feed: int, after: int, head: int) -> Iterator[bytes]:
-        """Raw records of ``feed`` from sequence ``after + 1`` to ``head``, which was read before ``txn`` began."""
-        sequences, messages = self.store.sequences, self.store.messages
-        while after < head:
-            count = min(head - after, MAX_RUN)
-            first = txn.get(_PAIR.pack(feed, after + 1), b"", db=sequences)
-            last = first if count == 1 else txn.get(_PAIR.pack(feed, after + count), b"", db=sequences)
+    def _read(self, feed: int, after: int, max_bytes: int) -> list[tuple[bytes, bytes]]:
+        """Raw records and texts; see ``page``."""
+        head, newest = self.heads[feed], self.newest[feed]  # in this order, and before the snapshot
+        if after >= head:
+            return []
+        with self.store.read() as txn:
+            raws = self._walk(txn, feed, after, head, newest)
+            previous = next(raws) if after else None
+            return list(unpack(self.keys[feed], raws, previous, max_bytes))
+
+    def _walk(self, txn: Txn, feed: int, after: int, head: int, newest: int) -> Iterator[bytes]:
+        """Raw records of ``feed`` from sequence ``after`` (1, if that is 0) to ``head``; ``newest`` is the receive
+        number of the head, or of a later one.
+        """
+        messages = self.store.messages
+        done, last = max(after, 1) - 1, 0  # sequence and receive number; 0: not known
+        while done < head:
+            end = min(head, done - done % STRIDE + STRIDE)
+            number = newest if end == head else _number(txn.get(_PAIR.pack(feed, end), b"", db=self.store.sequences))
             # receive numbers of a feed only rise: if the ends are as far apart as their sequences, nothing is between
-            if int.from_bytes(last, "big") - int.from_bytes(first, "big") == count - 1:
-                if count == 1:
-                    yield txn.get(first, b"", db=messages)
-                else:
-                    cursor = txn.cursor(messages)
-                    cursor.set_key(first)
-                    yield from islice(cursor.iternext(keys=False, values=True), count)
+            if last and number - last == end - done:
+                cursor = txn.cursor(messages)
+                cursor.set_key(_RECEIVE.pack(last + 1))
+                yield from islice(cursor.iternext(keys=False, values=True), end - done)
             else:
-                cursor = txn.cursor(sequences)
-                cursor.set_key(_PAIR.pack(feed, after + 1))
-                for number in islice(cursor.iternext(keys=False, values=True), count):
-                    yield txn.get(number, b"", db=messages)
-            after += count
+                yield from _chain(txn, messages, number, done, end)
+            done, last = end, number
 
 
 class Appender:
@@ -183,12 +164,11 @@ class Appender:
         "_changes",
         "_edges",
         "_heads",
-        "_ids",
         "_log",
         "_messages",
         "_new",
-        "_receive",
         "_sequences",
+        "_stored",
         "txn",
     )
 
@@ -196,14 +176,13 @@ class Appender:
         if txn.stat(log.store.feeds)["entries"] != len(log.keys):
             raise RuntimeError("the batch before was committed but not applied: feed numbers would be given twice")
         last = txn.cursor(log.store.messages)
-        self._receive = int.from_bytes(last.key(), "big") if last.last() else 0
+        self._stored = _number(last.key()) if last.last() else 0
         self._log = log
         self.txn = txn
         self._new: dict[bytes, int] = {}
         self._heads: dict[int, Head | None] = {}
         self._messages: list[tuple[bytes, bytes]] = []
-        self._sequences: list[tuple[bytes, bytes]] = []
-        self._ids: dict[bytes, bytes] = {}
+        self._sequences: dict[bytes, bytes] = {}
         self._edges: dict[bytes, bytes] = {}
         self._changes = Changes()
 
@@ -240,14 +219,15 @@ class Appender:
         what we have of its feed is kept, as the proof of a fork. ``received`` in milliseconds.
         """
         feed = self._number(message.author)
-        verdict = chain(None if feed is None else self.head(feed), message)
+        head = None if feed is None else self.head(feed)
+        verdict = chain(head, message)
         if verdict is Chain.NEXT:
             if feed is None:
                 feed = self.intern(message.author)
-            self._take(feed, message, received)
+            self._take(feed, head, message, received)
             if message.contact is not None:
                 self._connect(feed, self.intern(message.contact.target), message.contact.value)
-        elif feed is not None and self._contradicts(verdict, message):
+        elif feed is not None and self._contradicts(verdict, feed, message):
             if not self.is_forked(feed):
                 self._keep_proof(feed, message, message.sequence - (verdict is Chain.FORK), received)
             return Chain.FORK
@@ -261,10 +241,11 @@ class Appender:
         """Write the batch into the transaction. Give the result to ``Log.apply`` once that is committed."""
         store = self._log.store
         self._changes.keys = list(self._new)
-        self._put(store.feeds, self._feed_records())
+        known = len(self._log.keys)
+        self._put(store.feeds, [(_NUMBER.pack(known + new), key) for new, key in enumerate(self._new)])
+        self._put(store.heads, self._head_records())
         self.txn.cursor(store.messages).putmulti(self._messages, append=True)
-        self._put(store.sequences, self._sequences)
-        self._put(store.ids, list(self._ids.items()))
+        self._put(store.sequences, list(self._sequences.items()))
         self._put(store.edges, list(self._edges.items()))
         return self._changes
 
@@ -273,32 +254,43 @@ class Appender:
         return self._new.get(key) if feed is None else feed
 
     def _stored_head(self, feed: int) -> Head | None:
-        record = self.txn.get(_NUMBER.pack(feed), db=self._log.store.feeds)
-        if record is None:
+        if feed >= len(self._log.keys):
             raise LookupError(f"there is no feed number {feed}")
-        _key, sequence, digest, timestamp, _state = _FEED.unpack(record)
-        return Head(sequence, digest, None if math.isnan(timestamp) else timestamp) if sequence else None
+        record = self.txn.get(_NUMBER.pack(feed), db=self._log.store.heads)
+        if record is None:
+            return None
+        sequence, _newest, digest, timestamp, _state = _HEAD.unpack(record)
+        return Head(sequence, digest, None if math.isnan(timestamp) else timestamp)
 
-    def _take(self, feed: int, message: Message, received: float) -> None:
-        sequence, digest = message.sequence, message.id
-        self._receive += 1
-        number = _RECEIVE.pack(self._receive)
-        self._messages.append((number, _HEADER.pack(feed, sequence, digest, received) + message.encoded))
-        self._sequences.append((_PAIR.pack(feed, sequence), number))
-        self._ids[digest] = number
+    def _take(self, feed: int, head: Head | None, message: Message, received: float) -> None:
+        sequence = message.sequence
+        number = self._stored + len(self._messages) + 1
+        key = _RECEIVE.pack(number)
+        content = Record(sequence, message.id, received, message.encoded)
+        previous = None if head is None else head.id
+        self._messages.append((key, pack(feed, message.author, self._newest(feed), previous, content)))
+        if sequence % STRIDE == 0:
+            self._sequences[_PAIR.pack(feed, sequence)] = key
         self._heads[feed] = message.head
         self._changes.heads[feed] = sequence
+        self._changes.newest[feed] = number
+        self._changes.texts[feed] = sequence, message.encoded
         self._changes.appended.append((feed, sequence))
         if message.announced is not None:
             self._changes.announced.append((feed, message.announced))
 
-    def _contradicts(self, verdict: Chain, message: Message) -> bool:
-        """Has the author signed two messages for one place? It takes one lookup, for duplicates alone."""
+    def _newest(self, feed: int) -> int:
+        """The receive number of the head, those of this batch included; 0: there is none."""
+        newest = self._changes.newest.get(feed)
+        if newest is None:
+            newest = self._log.newest[feed] if feed < len(self._log.newest) else 0
+        return newest
+
+    def _contradicts(self, verdict: Chain, feed: int, message: Message) -> bool:
+        """Has the author signed two messages for one place? It takes a few lookups, for duplicates alone."""
         if verdict is not Chain.DUPLICATE:
             return verdict is Chain.FORK
-        if message.sequence < 1 or message.id in self._ids:
-            return False
-        return self.txn.get(message.id, db=self._log.store.ids) is None
+        return message.sequence >= 1 and self._id_at(feed, message.sequence) != message.id
 
     def _keep_proof(self, feed: int, message: Message, sequence: int, found: float) -> None:
         fork = Fork(sequence, self._id_at(feed, sequence), message.id, found, message.encoded)
@@ -306,28 +298,33 @@ class Appender:
         self._changes.forked[feed] = fork
 
     def _id_at(self, feed: int, sequence: int) -> bytes:
-        """The id of a message we have; slow for one of this batch, but nobody asks twice of one feed."""
-        store, place = self._log.store, _PAIR.pack(feed, sequence)
-        number = self.txn.get(place, db=store.sequences)
-        if number is not None:
-            raw = self.txn.get(number, b"", db=store.messages)
-        else:
-            batch = zip(self._sequences, self._messages, strict=True)
-            raw = next(raw for (taken, _), (_, raw) in batch if taken == place)
-        return _record(raw).id
+        """The id of a message we have: from the next entry of the index back, at most ``STRIDE`` lookups."""
+        entry = _PAIR.pack(feed, sequence + -sequence % STRIDE)
+        key = self._sequences.get(entry) or self.txn.get(entry, db=self._log.store.sequences)
+        raw = self._raw(self._newest(feed) if key is None else _number(key))
+        at, before = place_of(raw)
+        while at > sequence:
+            raw = self._raw(before)
+            at, before = place_of(raw)
+        return id_of(raw)
+
+    def _raw(self, number: int) -> bytes:
+        """The record with this receive number, those of this batch included."""
+        if number > self._stored:
+            return self._messages[number - self._stored - 1][1]
+        return self.txn.get(_RECEIVE.pack(number), b"", db=self._log.store.messages)
 
     def _connect(self, author: int, target: int, value: int) -> None:
         self._edges[_PAIR.pack(author, target)] = _EDGE.pack(value)
         self._changes.edges.append((author, target, value))
 
-    def _feed_records(self) -> list[tuple[bytes, bytes]]:
-        """The records of all new feeds, of all whose head moved and of all that turned out to be forked."""
-        known = self._log.keys
-        feeds = self._changes.heads.keys() | self._new.values() | self._changes.forked.keys()
+    def _head_records(self) -> list[tuple[bytes, bytes]]:
+        """Of all feeds whose head moved and of all that turned out to be forked."""
         records = []
-        for feed in feeds:
-            key = known[feed] if feed < len(known) else self._changes.keys[feed - len(known)]
-            records.append((_NUMBER.pack(feed), _pack_feed(key, self._heads[feed], self.is_forked(feed))))
+        for feed in self._changes.heads.keys() | self._changes.forked.keys():
+            head = self.head(feed)
+            if head is not None:
+                records.append((_NUMBER.pack(feed), pack_head(head, self._newest(feed), self.is_forked(feed))))
         return records
 
     def _put(self, database: Database, items: list[tuple[bytes, bytes]]) -> None:
@@ -336,13 +333,25 @@ class Appender:
         self.txn.cursor(database).putmulti(items)
 
 
-def _pack_feed(key: bytes, head: Head | None, is_forked: bool) -> bytes:
-    if head is None:
-        return _FEED.pack(key, 0, _NO_ID, math.nan, _ORDINARY)
+def pack_head(head: Head, newest: int, is_forked: bool) -> bytes:
+    """A record of ``heads``; ``newest`` is the receive number of that message."""
     timestamp = math.nan if head.timestamp is None else head.timestamp
-    return _FEED.pack(key, head.sequence, head.id, timestamp, _FORKED if is_forked else _ORDINARY)
+    return _HEAD.pack(head.sequence, newest, head.id, timestamp, _FORKED if is_forked else _ORDINARY)
 
 
-def _record(raw: bytes) -> Record:
-    _feed, sequence, digest, received = _HEADER.unpack_from(raw)
-    return Record(sequence, digest, received, raw[_JSON:])
+def _chain(txn: Txn, messages: Database, number: int, done: int, end: int) -> list[bytes]:
+    """Raw records of one feed after sequence ``done`` up to ``end``, found from ``number`` (of that or a later one)."""
+    raws = []
+    sequence = end + 1
+    get, pack_number = txn.get, _RECEIVE.pack
+    while sequence > done + 1:
+        raw = get(pack_number(number), b"", messages)
+        sequence, number = place_of(raw)
+        if sequence <= end:
+            raws.append(raw)
+    raws.reverse()
+    return raws
+
+
+def _number(key: bytes) -> int:
+    return int.from_bytes(key, "big")

@@ -194,7 +194,7 @@ def test_a_verifying_process_that_dies_ends_the_pub(
 def test_a_data_folder_that_cannot_be_used_is_a_sentence(tmp_path: Path) -> None:
     answer_of(tmp_path, "init")
     for damage, said in (
-        (set_schema, "has schema version 99; this pub reads version 1"),
+        (set_schema, "has schema version 99; this pub reads version 2"),
         (overwrite, "is damaged"),
         (misspell, "prot is no setting of the pub; did you mean"),
     ):

@@ -15,6 +15,7 @@ from pub.store.env import Store
 from pub.store.invites import Invites
 from pub.store.log import Log
 from pub.store.members import Members
+from pub.store.records import id_of, place_of, unpack
 from tests.sim.trace import Trace
 
 
@@ -75,8 +76,10 @@ class Ledger:
             for number, raw in cursor if fresh else ():
                 copy.received += 1
                 demand(int.from_bytes(number, "big") == copy.received, "receive numbers have no holes", number)
-                author = txn.get(raw[:4], b"", db=store.feeds)[:32]
-                self._append(copy, author, int.from_bytes(raw[4:8], "big"), raw[8:40], raw[48:])
+                author = txn.get(raw[:4], b"", db=store.feeds)
+                sequence, before = place_of(raw)
+                [(_, text)] = unpack(author, [raw], txn.get(before.to_bytes(8, "big"), db=store.messages))
+                self._append(copy, author, sequence, id_of(raw), text)
         self._check_invites(copy, store)
 
     def reopened(self, owner: bytes, store: Store) -> None:

@@ -245,7 +245,7 @@ def test_a_command_makes_no_store(tmp_path: Path) -> None:
     assert not (tmp_path / "nowhere").exists()
 
 
-@pytest.mark.parametrize(("name", "ours"), [("schema", "1"), ("engine", "0.9")])
+@pytest.mark.parametrize(("name", "ours"), [("schema", "2"), ("engine", "0.9")])
 @pytest.mark.parametrize("readonly", [False, True])
 def test_a_store_of_another_version_is_refused(tmp_path: Path, name: str, ours: str, readonly: bool) -> None:
     with Store.open(tmp_path) as store:

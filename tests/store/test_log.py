@@ -8,7 +8,8 @@ from pub.protocol.classic import Chain, Head
 from pub.protocol.contacts import BLOCK, FOLLOW, UNFOLLOW, Contact
 from pub.store import log as log_module
 from pub.store.env import Store, Txn
-from pub.store.log import MAX_RUN, Appender, Changes, Log, Record
+from pub.store.log import MAX_RECENT, STRIDE, Appender, Changes, Log
+from pub.store.records import Record
 from tests.store.authors import RECEIVED, Author, commit
 
 EVERYTHING = 1 << 30  # bytes; no limit for a page
@@ -26,7 +27,6 @@ def head(log: Log, feed: int) -> Head | None:
 def test_an_empty_log(log: Log) -> None:
     assert (log.keys, log.numbers, list(log.heads), log.message_count) == ([], {}, [], 0)
     assert list(log.edges()) == []
-    assert log.find(bytes(32)) is None
 
 
 def test_messages_are_served_after_their_batch_was_applied(log: Log) -> None:
@@ -41,7 +41,7 @@ def test_messages_are_served_after_their_batch_was_applied(log: Log) -> None:
 
     log.store.write(job)
     assert alice.key not in log.numbers
-    assert committed == [Changes([alice.key], {0: 3}, [(0, 1), (0, 2), (0, 3)], [])]
+    assert committed == [Changes([alice.key], {0: 3}, {0: 3}, {0: (3, messages[2].encoded)}, [(0, 1), (0, 2), (0, 3)])]
     log.apply(committed[0])
     assert log.numbers == {alice.key: 0}
     assert log.page(0, 0, EVERYTHING) == [message.encoded for message in messages]
@@ -67,7 +67,7 @@ def test_a_log_is_the_same_after_reopening(tmp_path: Path) -> None:
         assert head(after, 0) == alice.head
         assert head(after, 1) is None
         assert commit(after, [alice.write(), carol.write()]) == [Chain.NEXT, Chain.NEXT]
-        assert after.find(carol.messages[0].id) == Record(1, carol.messages[0].id, RECEIVED, carol.messages[0].encoded)
+        assert after.records(1, 0, 1) == [Record(1, carol.messages[0].id, RECEIVED, carol.messages[0].encoded)]
 
 
 def test_what_does_not_continue_its_feed_is_named_and_not_written(log: Log) -> None:
@@ -120,7 +120,7 @@ def test_a_failed_batch_leaves_the_mirror_and_the_disk_as_they_were(log: Log) ->
     with pytest.raises(ValueError, match="follow-back"):
         log.store.write(job)
     assert (log.keys, list(log.heads), log.message_count) == ([alice.key], [1], 1)
-    assert log.find(lost[0].id) is None
+    assert log.page(0, 0, EVERYTHING) == [alice.messages[0].encoded]
     assert commit(log, lost) == [Chain.NEXT, Chain.NEXT]
     assert log.numbers == {alice.key: 0, bob.key: 1}
 
@@ -215,19 +215,49 @@ def test_records_say_what_was_kept_of_each_message(log: Log) -> None:
     records = [Record(1, first.id, 1.25, first.encoded), Record(2, second.id, 2.5, second.encoded)]
     assert log.records(0, 0, EVERYTHING) == records
     assert log.records(0, 1, EVERYTHING) == records[1:]
-    assert [log.find(first.id), log.find(second.id)] == records
 
 
 def test_pages_of_feeds_that_arrived_together_and_apart(log: Log) -> None:
     authors = [Author("alice"), Author("bob")]
-    for turn in (1, 1, 2, MAX_RUN - 1, MAX_RUN, MAX_RUN + 1, 3 * MAX_RUN):
+    for turn in (1, 1, 2, STRIDE - 1, STRIDE, STRIDE + 1, 10 * STRIDE):
         for author in authors:
             commit(log, author.write_many(turn))
     for feed, author in enumerate(authors):
         encoded = [message.encoded for message in author.messages]
-        for after in (0, 1, 2, 3, 4, 5, MAX_RUN - 1, MAX_RUN, MAX_RUN + 1, 2 * MAX_RUN, len(encoded) - 1):
+        for after in range(len(encoded)):
             assert log.page(feed, after, EVERYTHING) == encoded[after:]
             assert log.page(feed, after, 2000) == encoded[after : after + len(log.page(feed, after, 2000))]
+
+
+def test_who_reads_while_a_batch_is_applied_sees_the_feed_as_it_was(log: Log) -> None:
+    """In another thread: the head still the old one, its receive number that of the new one."""
+    alice, bob = Author("alice"), Author("bob")
+    commit(log, [*alice.write_many(40), bob.write(), *alice.write_many(20), bob.write(), *alice.write_many(3)])
+    encoded = [message.encoded for message in alice.messages]
+    for head in (62, 61, 59, 45, 33):
+        log.heads[0] = head
+        for after in range(head):
+            assert log.page(0, after, EVERYTHING) == encoded[after:head]
+
+
+def test_what_was_just_committed_is_not_read_from_disk(log: Log, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Everybody who is connected asks for it."""
+    alice, crowd = Author("alice"), [Author(f"author {n}") for n in range(MAX_RECENT)]
+    commit(log, alice.write_many(2))
+    with monkeypatch.context() as patch:
+        patch.delattr(Store, "read")
+        assert log.page(0, 1, 1) == [alice.messages[1].encoded]
+        with pytest.raises(AttributeError):
+            log.page(0, 0, EVERYTHING)
+    for _ in range(2):
+        commit(log, [alice.write(), *(author.write() for author in crowd)])
+        for feed, author in enumerate([alice, *crowd]):
+            assert log.page(feed, len(author.messages) - 1, EVERYTHING) == [author.messages[-1].encoded]
+        commit(log, [crowd[0].write()])
+        assert log.page(1, len(crowd[0].messages) - 1, EVERYTHING) == [crowd[0].messages[-1].encoded]
+        assert log.page(1, len(crowd[0].messages) - 2, EVERYTHING) == [m.encoded for m in crowd[0].messages[-2:]]
+        assert log.page(1, len(crowd[0].messages), EVERYTHING) == []
+        assert log.page(0, len(alice.messages) - 1, EVERYTHING) == [alice.messages[-1].encoded]
 
 
 def test_a_batch_that_makes_the_map_grow_is_written_once(tmp_path: Path) -> None:
@@ -275,8 +305,6 @@ def assert_equal(log: Log, people: list[Author], edges: dict[tuple[bytes, bytes]
     assert {key: log.heads[feed] for key, feed in log.numbers.items() if log.heads[feed]} == {
         author.key: len(author.messages) for author in people if author.messages
     }
-    for message in (message for author in people for message in author.messages):
-        assert log.find(message.id) == Record(message.sequence, message.id, RECEIVED, message.encoded)
 
 
 def assert_pages(log: Log, author: Author, after: int, max_bytes: int) -> None:
