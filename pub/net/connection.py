@@ -1,4 +1,4 @@
-"""muxrpc over one byte stream: two tasks a peer, a reader and a sender, and no queue of messages between them.
+"""muxrpc over one byte stream: one task a peer, which reads; who has something to send stands in line.
 
 The reader hands what it reads straight to whoever the stream belongs to and waits for it (ingest's valve, mostly),
 so a peer that sends more than we can take in stops at its own TCP window: muxrpc has no credit, and head-of-line
@@ -7,9 +7,10 @@ blocking is accepted. It never waits for a send: answers go to the outbox, which
 What one read brought is handled in turns of so many packets, with a chance for all other peers in between: thousands
 of tiny packets fit into a read, and a member's message passes through many hands on its way from one peer to another.
 
-The sender pulls. A stream with something to say is *ready*; whenever the socket is free the sender takes the outbox
-and then a page from each ready stream in turn, until a buffer is full, and writes it with one call. Who reads slowly
-costs a cursor, and only its own sender waits.
+Sending pulls. A stream with something to say is *ready*, and its connection stands in line (``line``). When it is its
+turn it takes the outbox and then a page from each ready stream, until a buffer is full, and writes it with one call.
+Only if the socket is full does it get a second task, the *sender*, which waits for room and goes on until there is
+nothing left to say. Who reads slowly costs a cursor, and only its own sender waits.
 """
 
 from collections import deque
@@ -20,11 +21,13 @@ from typing import Any
 import msgspec
 import trio
 
-from pub.errors import ProtocolError, RpcError, SlowPeer
+from pub.errors import RpcError, SlowPeer
 from pub.metrics import Metrics, Tally
+from pub.net.line import Line
 from pub.net.methods import Methods
 from pub.net.roles import Peer
 from pub.net.rpcstream import RpcStream, Source
+from pub.net.stream import SecretStream
 from pub.protocol.canonical import parse
 from pub.protocol.muxrpc import (
     BODY_LIMIT,
@@ -64,10 +67,12 @@ class Connection:
         max_outbound: int,
         metrics: Metrics | None = None,
         hold: Callable[[int], None] | None = None,
+        line: Line | None = None,
     ) -> None:
         """``metrics``: where to count; a connection without is not counted.
 
         ``hold`` is told by how many bytes grows or shrinks what is kept for this peer beyond ``FREE_BYTES``.
+        ``line`` is run by the caller, for all its connections; one without has a line of its own, and a task for it.
         """
         self.peer = peer
         self.session = Session(turn=TURN)
@@ -88,20 +93,27 @@ class Connection:
         self._outbox = bytearray()
         self._inbound = 0  # bytes received that are not done with
         self._ready: deque[RpcStream] = deque()
-        self._bell = trio.Event()
+        self._line = line
+        self._is_stirred = False  # in line, or the sender is at work: in any case what is there now will be looked at
         self._is_closing = False
-        self._failure: ProtocolError | None = None
+        self._is_over = False  # nothing more may go out
+        self._failure: Exception | None = None
         self._nursery: trio.Nursery | None = None
 
     async def run(self) -> None:
         """Serve the peer until it says goodbye, hangs up, breaks the protocol, or is dropped."""
         try:
             async with trio.open_nursery() as self._nursery:
-                self._nursery.start_soon(self._send)
+                if self._line is None:
+                    self._line = Line()
+                    self._nursery.start_soon(self._line.run)
+                self._stir()
                 await self._receive()
                 self.close()
                 self._nursery.cancel_scope.deadline = trio.current_time() + FAREWELL_SECONDS
+                await trio.sleep_forever()  # until everything is out, which cancels this
         finally:
+            self._is_over = True
             self._abandon_streams()
             self._settle_account()
             with trio.CancelScope(shield=True):
@@ -124,9 +136,9 @@ class Connection:
         if not self._is_closing:
             self._is_closing = True
             self.queue(self.session.goodbye())
-            self._bell.set()
+            self._stir()
 
-    def drop(self, failure: ProtocolError) -> None:
+    def drop(self, failure: Exception) -> None:
         """Drop the peer now, without a goodbye; ``run`` raises ``failure``."""
         if self._failure is None:
             self._failure = failure
@@ -140,6 +152,7 @@ class Connection:
         self.held_bytes, self._hold = 0, None
 
     def _cancel(self) -> None:
+        self._is_over = True
         if self._nursery is not None:
             self._nursery.cancel_scope.cancel()
 
@@ -186,8 +199,10 @@ class Connection:
 
     def queue(self, data: bytes) -> None:
         """Put bytes of the session into the outbox. When it is full the peer is dropped (``run`` raises SlowPeer)."""
+        if not data:
+            return
         self._outbox += data
-        self._bell.set()
+        self._stir()
         if len(self._outbox) > self._max_outbound:
             self.drop(SlowPeer(f"{len(self._outbox)} bytes of answers wait for this peer to read"))
         self._weigh()
@@ -208,7 +223,7 @@ class Connection:
     def stream_ready(self, stream: RpcStream) -> None:
         """``stream`` has something to say; see ``RpcStream.wake``."""
         self._ready.append(stream)
-        self._bell.set()
+        self._stir()
 
     def when_free(self, source: Source) -> None:
         """Ask ``source`` once, when the socket is free: for one that opens streams, as many as fit its budget."""
@@ -216,26 +231,64 @@ class Connection:
         turn.source = source
         turn.wake()
 
-    async def _send(self) -> None:
-        while True:
-            self._bell = trio.Event()  # before looking: a source that has nothing to say may queue its end instead
-            if data := self._next_buffer():
-                await self._send_buffer(data)
-            elif self._ready:  # they had nothing to say, but the others may
-                await trio.lowlevel.checkpoint()
-            elif self._is_closing:
-                break
-            else:
-                await self._bell.wait()
-        self._cancel()
+    def _stir(self) -> None:
+        """There may be something to send."""
+        if not self._is_stirred and self._line is not None and self._nursery is not None:
+            self._is_stirred = True
+            self._line.join(self)
 
-    async def _send_buffer(self, data: bytes | bytearray) -> None:
+    def take_turn(self) -> int:
+        """See ``line.Waiting``: write one buffer. What goes wrong concerns this peer, and ``run`` raises it."""
+        if self._is_over:
+            return 0
         try:
-            await self._stream.send_all(data)
+            data = self._next_buffer()
+            if not data or self._write_now(data):
+                self._look_on()
+            return len(data)
+        except trio.BrokenResourceError as error:
+            self._sending_failed(error)
+        except Exception as error:
+            self.drop(error)
+        return 0
+
+    def _write_now(self, data: bytes | bytearray) -> bool:
+        """False: the socket has no room for all of it, and the sender goes on from here."""
+        rest = data
+        if isinstance(self._stream, SecretStream):
             self._tally.sent_bytes += len(data)
-        except trio.BrokenResourceError:
-            if not self._is_closing:  # else the peer did not wait for our goodbye
-                raise
+            if self._stream.send_now(data):
+                return True
+            rest = b""  # is in the stream
+        if self._nursery is not None:
+            self._nursery.start_soon(self._send, rest)
+        return False
+
+    def _look_on(self) -> None:
+        """What was taken for this turn is out. More of it is for another turn: others have waited for theirs."""
+        if (self._ready or self._outbox) and self._line is not None:
+            self._line.join(self)
+        elif self._is_closing:
+            self._cancel()
+        else:
+            self._is_stirred = False
+
+    async def _send(self, data: bytes | bytearray) -> None:
+        """The sender: from a socket that is full until there is nothing left to say."""
+        try:
+            while True:
+                await self._stream.send_all(data)
+                self._tally.sent_bytes += len(data)
+                if not (data := self._next_buffer()) and not self._ready:  # else they had nothing to say, others may
+                    return self._look_on()
+        except trio.BrokenResourceError as error:
+            self._sending_failed(error)
+
+    def _sending_failed(self, error: trio.BrokenResourceError) -> None:
+        if self._is_closing:  # the peer did not wait for our goodbye
+            self._cancel()
+        else:
+            self.drop(error)
 
     def _next_buffer(self) -> bytes | bytearray:
         asked = 0

@@ -15,6 +15,7 @@ import trio
 from pub.errors import BlockedPeer, HeavyPeer, HungUp, IdlePeer, ProtocolError, SlowPeer, StoreError
 from pub.metrics import Metrics
 from pub.net.connection import Connection
+from pub.net.line import Line
 from pub.net.methods import Methods
 from pub.net.roles import Peer, Role
 from pub.net.stream import SecretStream, accept_handshake
@@ -67,6 +68,8 @@ class Lobby:
     identities: Counter[bytes] = field(default_factory=Counter)
     handshakes: dict[trio.CancelScope, str] = field(default_factory=dict)
     """Those under way, the oldest first, and the address of each."""
+    line: Line = field(default_factory=Line)
+    """Who has something to send; to be run by whoever has the lobby."""
     max_held_bytes: int = MAX_HELD_BYTES
     held_bytes: int = 0
     """Of packets that peers have not finished and of answers they have not read; see ``Connection.held_bytes``."""
@@ -294,6 +297,7 @@ async def serve_connection(host: Host, stream: trio.abc.Stream, peer: Peer) -> N
         max_outbound=MAX_CONTROL_OUTBOUND if peer.role is Role.CONTROL else lobby.limits.outbound_bytes_per_peer,
         metrics=metrics,
         hold=None if peer.role is Role.CONTROL else hold,
+        line=lobby.line,
     )
     lobby.connections[connection] = None
     lobby.identities[peer.key] += 1

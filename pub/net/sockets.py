@@ -7,7 +7,7 @@ that a test has made, on a clock of its own.
 import os
 import socket
 from pathlib import Path
-from typing import Protocol, TypeVar
+from typing import Protocol, TypeVar, runtime_checkable
 
 import trio
 from trio.abc import Listener, Stream
@@ -44,6 +44,30 @@ class Network(Protocol[Transport]):
     def address_of(self, transport: Transport) -> str:
         """The IP address of the other end."""
         ...
+
+
+@runtime_checkable
+class Eager(Protocol):
+    """A transport that can write without waiting, besides what trio asks of it."""
+
+    def write_now(self, data: bytes) -> int:
+        """Write what there is room for; how many bytes that was. Raises trio.BrokenResourceError."""
+        ...
+
+
+def write_now(transport: Stream, data: bytes) -> int:
+    """How many bytes the transport took at once: none, if it can only be waited for. Raises trio.BrokenResourceError.
+
+    For trio's own sockets this is one system call; ``send_all`` would give all other tasks a turn after it.
+    """
+    if not isinstance(transport, trio.SocketStream):
+        return transport.write_now(data) if isinstance(transport, Eager) else 0
+    try:
+        return os.write(transport.socket.fileno(), data)
+    except BlockingIOError:
+        return 0
+    except OSError as error:
+        raise trio.BrokenResourceError(f"socket connection broken: {error}") from error
 
 
 class Sockets:

@@ -14,6 +14,7 @@ from collections.abc import Callable
 import trio
 
 from pub.errors import BoxStreamError, HandshakeError, HungUp
+from pub.net.sockets import write_now
 from pub.protocol.boxstream import Boxer, Unboxer
 from pub.protocol.keys import KeyPair
 from pub.protocol.refs import feed_id
@@ -34,6 +35,7 @@ class SecretStream(trio.abc.Stream):
         "_receiver",
         "_sender",
         "_unboxer",
+        "_unsent",
         "peer_key",
         "transport",
     )
@@ -44,6 +46,7 @@ class SecretStream(trio.abc.Stream):
         self._boxer = Boxer(session.encrypt_key, session.encrypt_nonce)
         self._unboxer = Unboxer(session.decrypt_key, session.decrypt_nonce)
         self._received = b""  # plaintext that did not fit into the caller's max_bytes
+        self._unsent = b""  # boxes that the transport did not take at once
         self._is_closed = False
         self._is_torn = False  # half a box may be on the wire: nothing can follow it
         self._sender = _OneTask("another task is sending on this stream")
@@ -54,8 +57,22 @@ class SecretStream(trio.abc.Stream):
         with self._sender:
             self._check_sendable()
             self._is_torn = True
-            await self.transport.send_all(self._boxer.box(bytes(data)))
+            unsent, self._unsent = self._unsent, b""
+            await self.transport.send_all(unsent + self._boxer.box(data))
             self._is_torn = False
+
+    def send_now(self, data: bytes | bytearray | memoryview) -> bool:
+        """Sends what the transport takes without waiting. False: the rest goes out before the data of the next call.
+
+        A write that fails was the last one, as with `send_all`.
+        """
+        with self._sender:
+            self._check_sendable()
+            self._is_torn = True
+            boxes = self._unsent + self._boxer.box(data)
+            self._unsent = boxes[write_now(self.transport, boxes) :]
+            self._is_torn = False
+            return not self._unsent
 
     async def wait_send_all_might_not_block(self) -> None:
         """As the transport's; conflicts with `send_all`."""
@@ -84,7 +101,7 @@ class SecretStream(trio.abc.Stream):
 
     async def aclose(self) -> None:
         """Says goodbye if the peer takes it within GOODBYE_SECONDS, then closes the transport."""
-        is_goodbye_due = not (self._is_closed or self._is_torn)
+        is_goodbye_due = not (self._is_closed or self._is_torn or self._unsent)
         self._is_closed = True
         try:
             if is_goodbye_due:

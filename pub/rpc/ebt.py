@@ -259,7 +259,7 @@ class EbtStream:
         if notes is not None:
             return [msgspec.json.encode(notes)]
         page: list[bytes] = []
-        log_page = self._pub.log.page
+        log_page = self._pub.pages.page
         while budget > 0 and (due := self.session.next_slice()) is not None:
             messages = log_page(due.feed, due.after, budget)
             self.session.sent(due.feed, due.after + len(messages))

@@ -5,6 +5,7 @@ trio.run
 └ core nursery            an exception here ends the process: crash-only, the supervisor restarts it
   ├ ingest                stops last, after draining
   ├ operations            metrics and health over HTTP: open before the doors and after them
+  ├ line                  writes for all peers whose sockets have room
   ├ replication, volleys, discovery, housekeeping, signs of life for systemd
   ├ heartbeat           tells the watchdog's thread (``watchdog``) that all of this gets on
   └ peers nursery         children never raise; on stop they get a goodbye and ``grace_seconds``
@@ -131,6 +132,7 @@ async def _serve(
     async with trio.open_nursery() as core:
         drained = trio.Event()
         await core.start(_run_ingest, pub.ingest, drained)
+        core.start_soon(pub.lobby.line.run)
         core.start_soon(pub.replication.run)
         core.start_soon(pub.volleys.run)
         core.start_soon(discovery.run)
