@@ -13,7 +13,6 @@ Only if the socket is full does it get a second task, the *sender*, which waits 
 nothing left to say. Who reads slowly costs a cursor, and only its own sender waits.
 """
 
-from collections import deque
 from collections.abc import Awaitable, Callable
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any
@@ -57,6 +56,12 @@ NO_STREAM = 0  # no call has this number
 class Connection:
     """One authenticated peer. ``run`` returns when it has gone, and raises what it did wrong."""
 
+    __slots__ = (
+        *("__weakref__", "_calls", "_failure", "_hold", "_inbound", "_is_allowed", "_is_closing", "_is_over"),
+        *("_is_stirred", "_line", "_max_outbound", "_methods", "_metrics", "_nursery", "_outbox", "_ready"),
+        *("_stream", "_streams", "_tally", "held_bytes", "is_held_back", "last_received", "opened", "peer", "session"),
+    )
+
     def __init__(
         self,
         stream: trio.abc.Stream,
@@ -92,7 +97,7 @@ class Connection:
         self._calls: dict[int, Callable[[Any], None]] = {}
         self._outbox = bytearray()
         self._inbound = 0  # bytes received that are not done with
-        self._ready: deque[RpcStream] = deque()
+        self._ready: list[RpcStream] = []  # mostly empty: a deque takes 600 bytes even then
         self._line = line
         self._is_stirred = False  # in line, or the sender is at work: in any case what is there now will be looked at
         self._is_closing = False
@@ -294,7 +299,7 @@ class Connection:
         asked = 0
         while self._ready and asked < TURN and len(self._outbox) < SEND_BUFFER:
             asked += 1
-            stream = self._ready.popleft()
+            stream = self._ready.pop(0)
             if page := self._next_page(stream):
                 self._outbox += page
                 self._ready.append(stream)

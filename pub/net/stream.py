@@ -14,7 +14,7 @@ from collections.abc import Callable
 import trio
 
 from pub.errors import BoxStreamError, HandshakeError, HungUp
-from pub.net.sockets import write_now
+from pub.net.sockets import receive, write_now
 from pub.protocol.boxstream import Boxer, Unboxer
 from pub.protocol.keys import KeyPair
 from pub.protocol.refs import feed_id
@@ -124,7 +124,7 @@ class SecretStream(trio.abc.Stream):
             if self._unboxer.is_closed:
                 await trio.lowlevel.checkpoint()
                 return b""
-            data = await self.transport.receive_some(RECEIVE_SIZE)
+            data = await receive(self.transport, RECEIVE_SIZE)
             if not data:
                 raise HungUp(f"{feed_id(self.peer_key)} hung up without a goodbye")
             self._unboxer.receive_data(data)
@@ -165,11 +165,11 @@ async def accept_handshake(
     """Answers a peer that dialled us, if `authorise` lets in the key it proves. Raises HandshakeError."""
     try:
         handshake = ServerHandshake(keys, network_key, ephemeral)
-        await stream.send_all(handshake.receive_hello(await _receive_exactly(stream, HELLO_BYTES)))
+        await _send(stream, handshake.receive_hello(await _receive_exactly(stream, HELLO_BYTES)))
         peer_key = handshake.receive_proof(await _receive_exactly(stream, PROOF_BYTES))
         if not authorise(peer_key):
             raise HandshakeError(f"{feed_id(peer_key)} may not come in")
-        await stream.send_all(handshake.accept())
+        await _send(stream, handshake.accept())
     except BaseException:
         await trio.aclose_forcefully(stream)
         raise
@@ -191,10 +191,16 @@ async def open_handshake(
     return SecretStream(stream, handshake.session, server_key)
 
 
+async def _send(stream: trio.abc.Stream, data: bytes) -> None:
+    """So few bytes the kernel takes at once, and who shakes hands waits for an answer before it can do more."""
+    if rest := data[write_now(stream, data) :]:
+        await stream.send_all(rest)
+
+
 async def _receive_exactly(stream: trio.abc.Stream, count: int) -> bytes:
     received = bytearray()
     while len(received) < count:
-        data = await stream.receive_some(count - len(received))
+        data = await receive(stream, count - len(received))
         if not data:
             raise HandshakeError(f"the peer hung up when {count - len(received)} bytes of a handshake message were due")
         received += data
