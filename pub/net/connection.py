@@ -6,6 +6,7 @@ blocking is accepted. It never waits for a send: answers go to the outbox, which
 
 What one read brought is handled in turns of so many packets, with a chance for all other peers in between: thousands
 of tiny packets fit into a read, and a member's message passes through many hands on its way from one peer to another.
+The turns of a peer whose packets are refused are shorter (``Session.charge``).
 
 Sending pulls. A stream with something to say is *ready*, and its connection stands in line (``line``). When it is its
 turn it takes the outbox and then a page from each ready stream, until a buffer is full, and writes it with one call.
@@ -14,14 +15,13 @@ nothing left to say. Who reads slowly costs a cursor, and only its own sender wa
 """
 
 from collections.abc import Awaitable, Callable
-from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
-import msgspec
 import trio
 
 from pub.errors import RpcError, SlowPeer
 from pub.metrics import Metrics, Tally
+from pub.net.answers import Answers
 from pub.net.line import Line
 from pub.net.methods import Methods
 from pub.net.roles import Peer
@@ -40,8 +40,6 @@ from pub.protocol.muxrpc import (
     RequestReceived,
     Session,
     StreamEnded,
-    method_not_allowed,
-    no_such_method,
 )
 from pub.protocol.packets import BodyType
 
@@ -57,8 +55,8 @@ class Connection:
     """One authenticated peer. ``run`` returns when it has gone, and raises what it did wrong."""
 
     __slots__ = (
-        *("__weakref__", "_calls", "_failure", "_hold", "_inbound", "_is_allowed", "_is_closing", "_is_over"),
-        *("_is_stirred", "_line", "_max_outbound", "_methods", "_metrics", "_nursery", "_outbox", "_ready"),
+        *("__weakref__", "_calls", "_failure", "_hold", "_inbound", "_answers", "_is_closing", "_is_over"),
+        *("_is_stirred", "_line", "_max_outbound", "_nursery", "_outbox", "_ready"),
         *("_stream", "_streams", "_tally", "held_bytes", "is_held_back", "last_received", "opened", "peer", "session"),
     )
 
@@ -88,10 +86,8 @@ class Connection:
         """What the peer has not finished sending and what it has not read, beyond ``FREE_BYTES``."""
         self._hold = hold
         self._stream = stream
-        self._methods = methods
-        self._is_allowed = is_allowed
+        self._answers = Answers(methods, is_allowed, metrics)
         self._max_outbound = max_outbound
-        self._metrics = metrics
         self._tally = metrics.tally if metrics is not None else Tally()
         self._streams: dict[int, RpcStream] = {}
         self._calls: dict[int, Callable[[Any], None]] = {}
@@ -164,12 +160,17 @@ class Connection:
     def _abandon_streams(self) -> None:
         lost = RpcError(CLOSED_TEXT)
         for stream in list(self._streams.values()):
-            self._end_stream(stream, lost)
+            self.release(stream, lost)
         for answer in list(self._calls.values()):
             answer(lost)
         self.session.close()  # from now on it refuses new calls
 
     # --- what our side asks of the peer -------------------------------------------------------------------
+
+    def start(self, task: Callable[..., Awaitable[None]], *args: Any) -> None:
+        """Run something that ends with the connection."""
+        if self._nursery is not None:
+            self._nursery.start_soon(task, *args)
 
     async def call(self, name: tuple[str, ...], args: list[Any]) -> Any:
         """Ask an async method of the peer. Raises ``RpcError`` when it refuses or goes away."""
@@ -198,7 +199,7 @@ class Connection:
         """Open a stream of the peer's; the caller sets ``receiver`` and ``source``."""
         number, data = self.session.open(name, args, kind, body_limit)
         self.queue(data)
-        return self._new_stream(number)
+        return self.new_stream(number)
 
     # --- sending ------------------------------------------------------------------------------------------
 
@@ -265,8 +266,7 @@ class Connection:
             if self._stream.send_now(data):
                 return True
             rest = b""  # is in the stream
-        if self._nursery is not None:
-            self._nursery.start_soon(self._send, rest)
+        self.start(self._send, rest)
         return False
 
     def _look_on(self) -> None:
@@ -367,75 +367,26 @@ class Connection:
 
     def _handle(self, event: Event) -> None:
         if isinstance(event, RequestReceived):
-            self._answer_request(event)
+            self._answers.answer(self, event)
         elif isinstance(event, StreamEnded):
             stream = self._streams.get(event.number)
             if stream is not None:
-                self._end_stream(stream, event.error)
+                self.release(stream, event.error)
                 stream.end()
         elif isinstance(event, ReplyReceived) and event.number in self._calls:
             self._calls[event.number](parse(event.body) if event.type is BodyType.JSON else event.body)
         elif isinstance(event, RequestFailed) and event.number in self._calls:
             self._calls[event.number](event.error)
 
-    def _end_stream(self, stream: RpcStream, error: RpcError | None) -> None:
+    def release(self, stream: RpcStream, error: RpcError | None) -> None:
+        """Forget a stream; its receiver is told that nothing more will come."""
         self._streams.pop(stream.number, None)
         stream.source = None
         receiver, stream.receiver = stream.receiver, None
         if receiver is not None:
             receiver.ended(error)
 
-    # --- answering ----------------------------------------------------------------------------------------
-
-    def _answer_request(self, request: RequestReceived) -> None:
-        method = self._methods.get(request.name)
-        if not self._is_allowed(self.peer, request.name):
-            self._turn_away(request, method_not_allowed(request.name), "forbidden")
-        elif method is None or method.kind is not request.kind:
-            self._turn_away(request, no_such_method(request.kind, request.name), "unknown")
-        elif method.type == "async" and self._nursery is not None:
-            self._nursery.start_soon(self._answer_async, request, method.handler)
-        elif method.type == "sync":
-            self._answer_sync(request, method.handler)
-        else:
-            self.session.set_body_limit(request.number, method.body_limit)
-            self._open_requested(request, method.handler)
-
-    def _turn_away(self, request: RequestReceived, error: RpcError, result: str) -> None:
-        if self._metrics is not None:
-            self._metrics.turned_away(request.name, result)
-        self.queue(self.session.fail(request.number, error))
-
-    def _counted(self, request: RequestReceived) -> AbstractContextManager[None]:
-        return nullcontext() if self._metrics is None else self._metrics.answering(request.name)
-
-    def _answer_sync(self, request: RequestReceived, handler: Callable[..., Any]) -> None:
-        try:
-            with self._counted(request):
-                answer = handler(self, request.args)
-        except RpcError as error:
-            self.queue(self.session.fail(request.number, error))
-        else:
-            self.queue(self.session.reply(request.number, msgspec.json.encode(answer)))
-
-    async def _answer_async(self, request: RequestReceived, handler: Callable[..., Awaitable[Any]]) -> None:
-        try:
-            with self._counted(request):
-                answer = await handler(self, request.args)
-        except RpcError as error:
-            self.queue(self.session.fail(request.number, error))
-        else:
-            self.queue(self.session.reply(request.number, msgspec.json.encode(answer)))
-
-    def _open_requested(self, request: RequestReceived, handler: Callable[..., Any]) -> None:
-        stream = self._new_stream(request.number)
-        try:
-            with self._counted(request):
-                handler(stream, request.args)
-        except RpcError as error:
-            self._end_stream(stream, None)
-            stream.end(error)
-
-    def _new_stream(self, number: int) -> RpcStream:
+    def new_stream(self, number: int) -> RpcStream:
+        """``number`` was opened, by whichever side."""
         stream = self._streams[number] = RpcStream(self, number)
         return stream

@@ -222,7 +222,9 @@ class EbtStream:
         self.key = stream.connection.peer.key
         self._is_over = False
         self._pub = pub
-        self._incoming = Incoming(pub, session, partial(pub.legacy.recover, stream.connection))
+        self._incoming = Incoming(
+            pub, session, stream.connection.session.charge, partial(pub.legacy.recover, stream.connection)
+        )
 
     async def receive(self, bodies: list[bytes]) -> None:
         """Frames of the peer: see ``Receiver``."""
