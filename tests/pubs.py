@@ -159,6 +159,7 @@ async def open_pub(
         pub.health = Health(pub, running.settings, world.network).report
         async with trio.open_nursery() as core:
             await core.start(pub.ingest.run)
+            core.start_soon(pub.lobby.line.run)
             core.start_soon(pub.replication.run)
             core.start_soon(pub.volleys.run)
             async with trio.open_nursery() as running.nursery:

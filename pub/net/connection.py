@@ -1,4 +1,4 @@
-"""muxrpc over one byte stream: two tasks a peer, a reader and a sender, and no queue of messages between them.
+"""muxrpc over one byte stream: one task a peer, which reads; who has something to send stands in line.
 
 The reader hands what it reads straight to whoever the stream belongs to and waits for it (ingest's valve, mostly),
 so a peer that sends more than we can take in stops at its own TCP window: muxrpc has no credit, and head-of-line
@@ -6,25 +6,27 @@ blocking is accepted. It never waits for a send: answers go to the outbox, which
 
 What one read brought is handled in turns of so many packets, with a chance for all other peers in between: thousands
 of tiny packets fit into a read, and a member's message passes through many hands on its way from one peer to another.
+The turns of a peer whose packets are refused are shorter (``Session.charge``).
 
-The sender pulls. A stream with something to say is *ready*; whenever the socket is free the sender takes the outbox
-and then a page from each ready stream in turn, until a buffer is full, and writes it with one call. Who reads slowly
-costs a cursor, and only its own sender waits.
+Sending pulls. A stream with something to say is *ready*, and its connection stands in line (``line``). When it is its
+turn it takes the outbox and then a page from each ready stream, until a buffer is full, and writes it with one call.
+Only if the socket is full does it get a second task, the *sender*, which waits for room and goes on until there is
+nothing left to say. Who reads slowly costs a cursor, and only its own sender waits.
 """
 
-from collections import deque
 from collections.abc import Awaitable, Callable
-from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
-import msgspec
 import trio
 
-from pub.errors import ProtocolError, RpcError, SlowPeer
+from pub.errors import RpcError, SlowPeer
 from pub.metrics import Metrics, Tally
+from pub.net.answers import Answers
+from pub.net.line import Line
 from pub.net.methods import Methods
 from pub.net.roles import Peer
 from pub.net.rpcstream import RpcStream, Source
+from pub.net.stream import SecretStream
 from pub.protocol.canonical import parse
 from pub.protocol.muxrpc import (
     BODY_LIMIT,
@@ -38,8 +40,6 @@ from pub.protocol.muxrpc import (
     RequestReceived,
     Session,
     StreamEnded,
-    method_not_allowed,
-    no_such_method,
 )
 from pub.protocol.packets import BodyType
 
@@ -54,6 +54,12 @@ NO_STREAM = 0  # no call has this number
 class Connection:
     """One authenticated peer. ``run`` returns when it has gone, and raises what it did wrong."""
 
+    __slots__ = (
+        *("__weakref__", "_calls", "_failure", "_hold", "_inbound", "_answers", "_is_closing", "_is_over"),
+        *("_is_stirred", "_line", "_max_outbound", "_nursery", "_outbox", "_ready"),
+        *("_stream", "_streams", "_tally", "held_bytes", "is_held_back", "last_received", "opened", "peer", "session"),
+    )
+
     def __init__(
         self,
         stream: trio.abc.Stream,
@@ -64,10 +70,12 @@ class Connection:
         max_outbound: int,
         metrics: Metrics | None = None,
         hold: Callable[[int], None] | None = None,
+        line: Line | None = None,
     ) -> None:
         """``metrics``: where to count; a connection without is not counted.
 
         ``hold`` is told by how many bytes grows or shrinks what is kept for this peer beyond ``FREE_BYTES``.
+        ``line`` is run by the caller, for all its connections; one without has a line of its own, and a task for it.
         """
         self.peer = peer
         self.session = Session(turn=TURN)
@@ -78,30 +86,35 @@ class Connection:
         """What the peer has not finished sending and what it has not read, beyond ``FREE_BYTES``."""
         self._hold = hold
         self._stream = stream
-        self._methods = methods
-        self._is_allowed = is_allowed
+        self._answers = Answers(methods, is_allowed, metrics)
         self._max_outbound = max_outbound
-        self._metrics = metrics
         self._tally = metrics.tally if metrics is not None else Tally()
         self._streams: dict[int, RpcStream] = {}
         self._calls: dict[int, Callable[[Any], None]] = {}
         self._outbox = bytearray()
         self._inbound = 0  # bytes received that are not done with
-        self._ready: deque[RpcStream] = deque()
-        self._bell = trio.Event()
+        self._ready: list[RpcStream] = []  # mostly empty: a deque takes 600 bytes even then
+        self._line = line
+        self._is_stirred = False  # in line, or the sender is at work: in any case what is there now will be looked at
         self._is_closing = False
-        self._failure: ProtocolError | None = None
+        self._is_over = False  # nothing more may go out
+        self._failure: Exception | None = None
         self._nursery: trio.Nursery | None = None
 
     async def run(self) -> None:
         """Serve the peer until it says goodbye, hangs up, breaks the protocol, or is dropped."""
         try:
             async with trio.open_nursery() as self._nursery:
-                self._nursery.start_soon(self._send)
+                if self._line is None:
+                    self._line = Line()
+                    self._nursery.start_soon(self._line.run)
+                self._stir()
                 await self._receive()
                 self.close()
                 self._nursery.cancel_scope.deadline = trio.current_time() + FAREWELL_SECONDS
+                await trio.sleep_forever()  # until everything is out, which cancels this
         finally:
+            self._is_over = True
             self._abandon_streams()
             self._settle_account()
             with trio.CancelScope(shield=True):
@@ -124,9 +137,9 @@ class Connection:
         if not self._is_closing:
             self._is_closing = True
             self.queue(self.session.goodbye())
-            self._bell.set()
+            self._stir()
 
-    def drop(self, failure: ProtocolError) -> None:
+    def drop(self, failure: Exception) -> None:
         """Drop the peer now, without a goodbye; ``run`` raises ``failure``."""
         if self._failure is None:
             self._failure = failure
@@ -140,18 +153,24 @@ class Connection:
         self.held_bytes, self._hold = 0, None
 
     def _cancel(self) -> None:
+        self._is_over = True
         if self._nursery is not None:
             self._nursery.cancel_scope.cancel()
 
     def _abandon_streams(self) -> None:
         lost = RpcError(CLOSED_TEXT)
         for stream in list(self._streams.values()):
-            self._end_stream(stream, lost)
+            self.release(stream, lost)
         for answer in list(self._calls.values()):
             answer(lost)
         self.session.close()  # from now on it refuses new calls
 
     # --- what our side asks of the peer -------------------------------------------------------------------
+
+    def start(self, task: Callable[..., Awaitable[None]], *args: Any) -> None:
+        """Run something that ends with the connection."""
+        if self._nursery is not None:
+            self._nursery.start_soon(task, *args)
 
     async def call(self, name: tuple[str, ...], args: list[Any]) -> Any:
         """Ask an async method of the peer. Raises ``RpcError`` when it refuses or goes away."""
@@ -180,14 +199,16 @@ class Connection:
         """Open a stream of the peer's; the caller sets ``receiver`` and ``source``."""
         number, data = self.session.open(name, args, kind, body_limit)
         self.queue(data)
-        return self._new_stream(number)
+        return self.new_stream(number)
 
     # --- sending ------------------------------------------------------------------------------------------
 
     def queue(self, data: bytes) -> None:
         """Put bytes of the session into the outbox. When it is full the peer is dropped (``run`` raises SlowPeer)."""
+        if not data:
+            return
         self._outbox += data
-        self._bell.set()
+        self._stir()
         if len(self._outbox) > self._max_outbound:
             self.drop(SlowPeer(f"{len(self._outbox)} bytes of answers wait for this peer to read"))
         self._weigh()
@@ -208,7 +229,7 @@ class Connection:
     def stream_ready(self, stream: RpcStream) -> None:
         """``stream`` has something to say; see ``RpcStream.wake``."""
         self._ready.append(stream)
-        self._bell.set()
+        self._stir()
 
     def when_free(self, source: Source) -> None:
         """Ask ``source`` once, when the socket is free: for one that opens streams, as many as fit its budget."""
@@ -216,32 +237,69 @@ class Connection:
         turn.source = source
         turn.wake()
 
-    async def _send(self) -> None:
-        while True:
-            self._bell = trio.Event()  # before looking: a source that has nothing to say may queue its end instead
-            if data := self._next_buffer():
-                await self._send_buffer(data)
-            elif self._ready:  # they had nothing to say, but the others may
-                await trio.lowlevel.checkpoint()
-            elif self._is_closing:
-                break
-            else:
-                await self._bell.wait()
-        self._cancel()
+    def _stir(self) -> None:
+        """There may be something to send."""
+        if not self._is_stirred and self._line is not None and self._nursery is not None:
+            self._is_stirred = True
+            self._line.join(self)
 
-    async def _send_buffer(self, data: bytes | bytearray) -> None:
+    def take_turn(self) -> int:
+        """See ``line.Waiting``: write one buffer. What goes wrong concerns this peer, and ``run`` raises it."""
+        if self._is_over:
+            return 0
         try:
-            await self._stream.send_all(data)
+            data = self._next_buffer()
+            if not data or self._write_now(data):
+                self._look_on()
+            return len(data)
+        except trio.BrokenResourceError as error:
+            self._sending_failed(error)
+        except Exception as error:
+            self.drop(error)
+        return 0
+
+    def _write_now(self, data: bytes | bytearray) -> bool:
+        """False: the socket has no room for all of it, and the sender goes on from here."""
+        rest = data
+        if isinstance(self._stream, SecretStream):
             self._tally.sent_bytes += len(data)
-        except trio.BrokenResourceError:
-            if not self._is_closing:  # else the peer did not wait for our goodbye
-                raise
+            if self._stream.send_now(data):
+                return True
+            rest = b""  # is in the stream
+        self.start(self._send, rest)
+        return False
+
+    def _look_on(self) -> None:
+        """What was taken for this turn is out. More of it is for another turn: others have waited for theirs."""
+        if (self._ready or self._outbox) and self._line is not None:
+            self._line.join(self)
+        elif self._is_closing:
+            self._cancel()
+        else:
+            self._is_stirred = False
+
+    async def _send(self, data: bytes | bytearray) -> None:
+        """The sender: from a socket that is full until there is nothing left to say."""
+        try:
+            while True:
+                await self._stream.send_all(data)
+                self._tally.sent_bytes += len(data)
+                if not (data := self._next_buffer()) and not self._ready:  # else they had nothing to say, others may
+                    return self._look_on()
+        except trio.BrokenResourceError as error:
+            self._sending_failed(error)
+
+    def _sending_failed(self, error: trio.BrokenResourceError) -> None:
+        if self._is_closing:  # the peer did not wait for our goodbye
+            self._cancel()
+        else:
+            self.drop(error)
 
     def _next_buffer(self) -> bytes | bytearray:
         asked = 0
         while self._ready and asked < TURN and len(self._outbox) < SEND_BUFFER:
             asked += 1
-            stream = self._ready.popleft()
+            stream = self._ready.pop(0)
             if page := self._next_page(stream):
                 self._outbox += page
                 self._ready.append(stream)
@@ -309,75 +367,26 @@ class Connection:
 
     def _handle(self, event: Event) -> None:
         if isinstance(event, RequestReceived):
-            self._answer_request(event)
+            self._answers.answer(self, event)
         elif isinstance(event, StreamEnded):
             stream = self._streams.get(event.number)
             if stream is not None:
-                self._end_stream(stream, event.error)
+                self.release(stream, event.error)
                 stream.end()
         elif isinstance(event, ReplyReceived) and event.number in self._calls:
             self._calls[event.number](parse(event.body) if event.type is BodyType.JSON else event.body)
         elif isinstance(event, RequestFailed) and event.number in self._calls:
             self._calls[event.number](event.error)
 
-    def _end_stream(self, stream: RpcStream, error: RpcError | None) -> None:
+    def release(self, stream: RpcStream, error: RpcError | None) -> None:
+        """Forget a stream; its receiver is told that nothing more will come."""
         self._streams.pop(stream.number, None)
         stream.source = None
         receiver, stream.receiver = stream.receiver, None
         if receiver is not None:
             receiver.ended(error)
 
-    # --- answering ----------------------------------------------------------------------------------------
-
-    def _answer_request(self, request: RequestReceived) -> None:
-        method = self._methods.get(request.name)
-        if not self._is_allowed(self.peer, request.name):
-            self._turn_away(request, method_not_allowed(request.name), "forbidden")
-        elif method is None or method.kind is not request.kind:
-            self._turn_away(request, no_such_method(request.kind, request.name), "unknown")
-        elif method.type == "async" and self._nursery is not None:
-            self._nursery.start_soon(self._answer_async, request, method.handler)
-        elif method.type == "sync":
-            self._answer_sync(request, method.handler)
-        else:
-            self.session.set_body_limit(request.number, method.body_limit)
-            self._open_requested(request, method.handler)
-
-    def _turn_away(self, request: RequestReceived, error: RpcError, result: str) -> None:
-        if self._metrics is not None:
-            self._metrics.turned_away(request.name, result)
-        self.queue(self.session.fail(request.number, error))
-
-    def _counted(self, request: RequestReceived) -> AbstractContextManager[None]:
-        return nullcontext() if self._metrics is None else self._metrics.answering(request.name)
-
-    def _answer_sync(self, request: RequestReceived, handler: Callable[..., Any]) -> None:
-        try:
-            with self._counted(request):
-                answer = handler(self, request.args)
-        except RpcError as error:
-            self.queue(self.session.fail(request.number, error))
-        else:
-            self.queue(self.session.reply(request.number, msgspec.json.encode(answer)))
-
-    async def _answer_async(self, request: RequestReceived, handler: Callable[..., Awaitable[Any]]) -> None:
-        try:
-            with self._counted(request):
-                answer = await handler(self, request.args)
-        except RpcError as error:
-            self.queue(self.session.fail(request.number, error))
-        else:
-            self.queue(self.session.reply(request.number, msgspec.json.encode(answer)))
-
-    def _open_requested(self, request: RequestReceived, handler: Callable[..., Any]) -> None:
-        stream = self._new_stream(request.number)
-        try:
-            with self._counted(request):
-                handler(stream, request.args)
-        except RpcError as error:
-            self._end_stream(stream, None)
-            stream.end(error)
-
-    def _new_stream(self, number: int) -> RpcStream:
+    def new_stream(self, number: int) -> RpcStream:
+        """``number`` was opened, by whichever side."""
         stream = self._streams[number] = RpcStream(self, number)
         return stream

@@ -6,8 +6,9 @@ ours: its traceback goes to the log, ``internal_errors`` grows, that peer is dro
 
 from collections import Counter
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
+from typing import TypeVar
 
 import structlog
 import trio
@@ -15,12 +16,14 @@ import trio
 from pub.errors import BlockedPeer, HeavyPeer, HungUp, IdlePeer, ProtocolError, SlowPeer, StoreError, leaves
 from pub.metrics import Metrics
 from pub.net.connection import Connection
+from pub.net.line import Line
 from pub.net.methods import Methods
 from pub.net.roles import Peer, Role
 from pub.net.stream import SecretStream, accept_handshake
 from pub.protocol.keys import KeyPair
 
 log = structlog.get_logger()
+T = TypeVar("T")
 
 EPHEMERAL_BYTES = 32  # an X25519 secret
 # Two dials that crossed end within the time one takes. Nobody dials a peer it is connected to: if the other side does,
@@ -67,6 +70,8 @@ class Lobby:
     identities: Counter[bytes] = field(default_factory=Counter)
     handshakes: dict[trio.CancelScope, str] = field(default_factory=dict)
     """Those under way, the oldest first, and the address of each."""
+    line: Line = field(default_factory=Line)
+    """Who has something to send; to be run by whoever has the lobby."""
     max_held_bytes: int = MAX_HELD_BYTES
     held_bytes: int = 0
     """Of packets that peers have not finished and of answers they have not read; see ``Connection.held_bytes``."""
@@ -75,7 +80,7 @@ class Lobby:
         """The bound that keeps ``address`` from starting a handshake now."""
         if self.unauthenticated[address] >= self.limits.max_unauthenticated_per_address:
             return "unauthenticated_per_address"
-        if len(self.connections) + self.unauthenticated.total() >= self.limits.max_connections:
+        if len(self.connections) + len(self.handshakes) >= self.limits.max_connections:
             return "connections"
         return None
 
@@ -85,7 +90,7 @@ class Lobby:
         It is the oldest of the address that has most of them under way: who floods us pushes out itself, and whoever
         shakes hands as quickly as people do comes in all the same.
         """
-        is_crowded = self.unauthenticated.total() >= self.limits.max_unauthenticated
+        is_crowded = len(self.handshakes) >= self.limits.max_unauthenticated
         if is_crowded:
             crowd = max(self.unauthenticated, key=self.unauthenticated.__getitem__)
             oldest = next(each for each, origin in self.handshakes.items() if origin == crowd)
@@ -95,10 +100,22 @@ class Lobby:
         self.unauthenticated[address] += 1
         return not is_crowded
 
-    def end(self, handshake: trio.CancelScope) -> None:
-        """It came to something or not; again does no harm."""
-        if (address := self.handshakes.pop(handshake, None)) is not None:
-            self.unauthenticated -= Counter((address,))
+    def end(self, handshake: trio.CancelScope) -> bool:
+        """It came to something or not; ``False``: it had ended before."""
+        if (address := self.handshakes.pop(handshake, None)) is None:
+            return False
+        _count_down(self.unauthenticated, address)
+        return True
+
+    def enter(self, connection: Connection) -> None:
+        """The handshake has come to a connection."""
+        self.connections[connection] = None
+        self.identities[connection.peer.key] += 1
+
+    def leave(self, connection: Connection) -> None:
+        """It is over."""
+        del self.connections[connection]
+        _count_down(self.identities, connection.peer.key)
 
     def is_crowded_by(self, peer: Peer) -> bool:
         """Does this peer have all the connections one may have? (The key of a code is many people's.)"""
@@ -153,6 +170,13 @@ class Lobby:
         return idle
 
 
+def _count_down(counter: Counter[T], key: T) -> None:
+    """One less; ``Counter`` would look at all the others, too."""
+    counter[key] -= 1
+    if not counter[key]:
+        del counter[key]
+
+
 @dataclass(frozen=True, slots=True)
 class Host:
     """What the pub hands to every peer task: its identity, its methods and its answers to "who is this?"."""
@@ -169,32 +193,54 @@ class Host:
     metrics: Metrics
     lobby: Lobby
 
+    def hold(self, change: int) -> None:
+        """See ``Lobby.hold``."""
+        if not self.lobby.hold(change):
+            self.metrics.limit_hits.labels("held_bytes").inc()
+
 
 async def run_peer(host: Host, transport: trio.abc.Stream, address: str) -> None:
     """Serve one incoming connection to its end. Closes ``transport``; only cancellation comes out."""
     try:
         with contained(host.metrics, address):
-            await _serve(host, transport, address)
+            if (entrance := await _let_in(host, transport, address)) is not None:
+                await serve_connection(host, *entrance)
     finally:
         await trio.aclose_forcefully(transport)
 
 
-@contextmanager
-def contained(metrics: Metrics, address: str) -> Iterator[None]:
+def contained(metrics: Metrics, address: str) -> AbstractContextManager[None]:
     """The edge that nothing of a peer gets past: its faults and our bugs are accounted for and end here.
 
     A store that can't be read gets past: that is no peer's doing, and ends the pub.
     """
-    try:
-        yield
-    except Exception as error:
-        _account(metrics, error, address)
-    except BaseExceptionGroup as group:
-        ours, rest = group.split(Exception)
-        if ours is not None:
-            _account(metrics, ours, address)
-        if rest is not None:
-            raise rest from None
+    return _Edge(metrics, address)
+
+
+class _Edge(AbstractContextManager[None]):
+    """A class, because each connection holds one for as long as it lasts: a generator has ten times its size."""
+
+    __slots__ = ("_address", "_metrics")
+
+    def __init__(self, metrics: Metrics, address: str) -> None:
+        self._metrics = metrics
+        self._address = address
+
+    def __enter__(self) -> None:
+        pass
+
+    def __exit__(self, _kind: type[BaseException] | None, error: BaseException | None, _trace: object) -> bool:
+        if isinstance(error, Exception):
+            _account(self._metrics, error, self._address)
+        elif isinstance(error, BaseExceptionGroup):
+            ours, rest = error.split(Exception)
+            if ours is not None:
+                _account(self._metrics, ours, self._address)
+            if rest is not None:
+                raise rest from None
+        else:
+            return False
+        return True
 
 
 def _account(metrics: Metrics, error: BaseException, address: str) -> None:
@@ -214,28 +260,27 @@ def _account(metrics: Metrics, error: BaseException, address: str) -> None:
     say("peer_dropped", address=address, reason=reason, detail=str(faults[0]))
 
 
-async def _serve(host: Host, transport: trio.abc.Stream, address: str) -> None:
+async def _let_in(host: Host, transport: trio.abc.Stream, address: str) -> tuple[SecretStream, Peer] | None:
+    """Shake hands, if there is room for it and until there is none or the time is over."""
     lobby, metrics = host.lobby, host.metrics
     if (limit := lobby.refusal(address)) is not None:
         metrics.limit_hits.labels(limit).inc()
         metrics.handshakes.labels("crowded").inc()
-        return
-    entrance: tuple[SecretStream, Role] | None = None
-    with trio.CancelScope() as handshake:
+        return None
+    with trio.CancelScope(deadline=trio.current_time() + lobby.limits.handshake_seconds) as handshake:
         if not lobby.begin(handshake, address):
             metrics.limit_hits.labels("unauthenticated").inc()
         try:
-            entrance = await _shake_hands(host, transport)
+            return await _shake_hands(host, transport, address)
         finally:
-            lobby.end(handshake)
-    if handshake.cancelled_caught:
-        metrics.handshakes.labels("crowded").inc()
-    if entrance is not None:
-        stream, role = entrance
-        await serve_connection(host, stream, Peer(stream.peer_key, role, address))
+            is_late = lobby.end(handshake)  # or else another one has taken its place
+    if is_late:
+        metrics.limit_hits.labels("handshake_seconds").inc()
+    metrics.handshakes.labels("timeout" if is_late else "crowded").inc()
+    return None
 
 
-async def _shake_hands(host: Host, transport: trio.abc.Stream) -> tuple[SecretStream, Role] | None:
+async def _shake_hands(host: Host, transport: trio.abc.Stream, address: str) -> tuple[SecretStream, Peer] | None:
     """Who it is and what that makes it, or ``None``: every failure looks the same from outside, a closed socket."""
     role: Role | None = Role.STRANGER
 
@@ -246,20 +291,16 @@ async def _shake_hands(host: Host, transport: trio.abc.Stream) -> tuple[SecretSt
 
     handshakes, began = host.metrics.handshakes, trio.current_time()
     try:
-        with trio.fail_after(host.lobby.limits.handshake_seconds):
-            stream = await accept_handshake(
-                transport, host.keys, host.network_key, host.random_bytes(EPHEMERAL_BYTES), authorise
-            )
-    except trio.TooSlowError:
-        host.metrics.limit_hits.labels("handshake_seconds").inc()
-        handshakes.labels("timeout").inc()
+        stream = await accept_handshake(
+            transport, host.keys, host.network_key, host.random_bytes(EPHEMERAL_BYTES), authorise
+        )
     except (ProtocolError, *SOCKET_ERRORS):
         handshakes.labels("blocked" if role is None else "failed").inc()
     else:
         if role is not None:
             handshakes.labels("own" if role is Role.CONTROL else "accepted").inc()
             host.metrics.handshake_seconds.observe(trio.current_time() - began)
-            return stream, role
+            return stream, Peer(stream.peer_key, role, address)
     return None
 
 
@@ -273,11 +314,6 @@ async def serve_connection(host: Host, stream: trio.abc.Stream, peer: Peer) -> N
     if lobby.is_crowded_by(peer):
         metrics.limit_hits.labels("connections_per_identity").inc()
         return
-
-    def hold(change: int) -> None:
-        if not lobby.hold(change):
-            metrics.limit_hits.labels("held_bytes").inc()
-
     connection = Connection(
         stream,
         peer,
@@ -285,10 +321,10 @@ async def serve_connection(host: Host, stream: trio.abc.Stream, peer: Peer) -> N
         is_allowed=host.is_allowed,
         max_outbound=MAX_CONTROL_OUTBOUND if peer.role is Role.CONTROL else lobby.limits.outbound_bytes_per_peer,
         metrics=metrics,
-        hold=None if peer.role is Role.CONTROL else hold,
+        hold=None if peer.role is Role.CONTROL else host.hold,
+        line=lobby.line,
     )
-    lobby.connections[connection] = None
-    lobby.identities[peer.key] += 1
+    lobby.enter(connection)
     connected.inc()
     try:
         losers = lobby.settle(connection, host.keys.public)
@@ -300,7 +336,6 @@ async def serve_connection(host: Host, stream: trio.abc.Stream, peer: Peer) -> N
         metrics.disconnects.labels("goodbye").inc()
     finally:
         connected.dec()
-        del lobby.connections[connection]
-        lobby.identities -= Counter((peer.key,))
+        lobby.leave(connection)
         for limit, count in connection.session.limit_hits.items():
             metrics.limit_hits.labels(limit).inc(count)

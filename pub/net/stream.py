@@ -14,6 +14,7 @@ from collections.abc import Callable
 import trio
 
 from pub.errors import BoxStreamError, HandshakeError, HungUp
+from pub.net.sockets import receive, write_now
 from pub.protocol.boxstream import Boxer, Unboxer
 from pub.protocol.keys import KeyPair
 from pub.protocol.refs import feed_id
@@ -34,6 +35,7 @@ class SecretStream(trio.abc.Stream):
         "_receiver",
         "_sender",
         "_unboxer",
+        "_unsent",
         "peer_key",
         "transport",
     )
@@ -44,6 +46,7 @@ class SecretStream(trio.abc.Stream):
         self._boxer = Boxer(session.encrypt_key, session.encrypt_nonce)
         self._unboxer = Unboxer(session.decrypt_key, session.decrypt_nonce)
         self._received = b""  # plaintext that did not fit into the caller's max_bytes
+        self._unsent = b""  # boxes that the transport did not take at once
         self._is_closed = False
         self._is_torn = False  # half a box may be on the wire: nothing can follow it
         self._sender = _OneTask("another task is sending on this stream")
@@ -54,8 +57,22 @@ class SecretStream(trio.abc.Stream):
         with self._sender:
             self._check_sendable()
             self._is_torn = True
-            await self.transport.send_all(self._boxer.box(bytes(data)))
+            unsent, self._unsent = self._unsent, b""
+            await self.transport.send_all(unsent + self._boxer.box(data))
             self._is_torn = False
+
+    def send_now(self, data: bytes | bytearray | memoryview) -> bool:
+        """Sends what the transport takes without waiting. False: the rest goes out before the data of the next call.
+
+        A write that fails was the last one, as with `send_all`.
+        """
+        with self._sender:
+            self._check_sendable()
+            self._is_torn = True
+            boxes = self._unsent + self._boxer.box(data)
+            self._unsent = boxes[write_now(self.transport, boxes) :]
+            self._is_torn = False
+            return not self._unsent
 
     async def wait_send_all_might_not_block(self) -> None:
         """As the transport's; conflicts with `send_all`."""
@@ -84,7 +101,7 @@ class SecretStream(trio.abc.Stream):
 
     async def aclose(self) -> None:
         """Says goodbye if the peer takes it within GOODBYE_SECONDS, then closes the transport."""
-        is_goodbye_due = not (self._is_closed or self._is_torn)
+        is_goodbye_due = not (self._is_closed or self._is_torn or self._unsent)
         self._is_closed = True
         try:
             if is_goodbye_due:
@@ -107,7 +124,7 @@ class SecretStream(trio.abc.Stream):
             if self._unboxer.is_closed:
                 await trio.lowlevel.checkpoint()
                 return b""
-            data = await self.transport.receive_some(RECEIVE_SIZE)
+            data = await receive(self.transport, RECEIVE_SIZE)
             if not data:
                 raise HungUp(f"{feed_id(self.peer_key)} hung up without a goodbye")
             self._unboxer.receive_data(data)
@@ -148,11 +165,11 @@ async def accept_handshake(
     """Answers a peer that dialled us, if `authorise` lets in the key it proves. Raises HandshakeError."""
     try:
         handshake = ServerHandshake(keys, network_key, ephemeral)
-        await stream.send_all(handshake.receive_hello(await _receive_exactly(stream, HELLO_BYTES)))
+        await _send(stream, handshake.receive_hello(await _receive_exactly(stream, HELLO_BYTES)))
         peer_key = handshake.receive_proof(await _receive_exactly(stream, PROOF_BYTES))
         if not authorise(peer_key):
             raise HandshakeError(f"{feed_id(peer_key)} may not come in")
-        await stream.send_all(handshake.accept())
+        await _send(stream, handshake.accept())
     except BaseException:
         await trio.aclose_forcefully(stream)
         raise
@@ -174,10 +191,16 @@ async def open_handshake(
     return SecretStream(stream, handshake.session, server_key)
 
 
+async def _send(stream: trio.abc.Stream, data: bytes) -> None:
+    """So few bytes the kernel takes at once, and who shakes hands waits for an answer before it can do more."""
+    if rest := data[write_now(stream, data) :]:
+        await stream.send_all(rest)
+
+
 async def _receive_exactly(stream: trio.abc.Stream, count: int) -> bytes:
     received = bytearray()
     while len(received) < count:
-        data = await stream.receive_some(count - len(received))
+        data = await receive(stream, count - len(received))
         if not data:
             raise HandshakeError(f"the peer hung up when {count - len(received)} bytes of a handshake message were due")
         received += data

@@ -7,8 +7,10 @@ end, so that nobody on the way can cut it unnoticed. Where boxes begin and end m
 The rules are those of the SSB protocol guide ("Box stream").
 """
 
-from nacl.bindings import crypto_secretbox, crypto_secretbox_open
-from nacl.exceptions import CryptoError
+from struct import Struct
+
+from nacl._sodium import ffi, lib
+from nacl.bindings import crypto_secretbox
 
 from pub.errors import BoxStreamError
 
@@ -21,6 +23,14 @@ _GOODBYE = bytes(_LENGTH_BYTES + _TAG_BYTES)
 _NONCE_BYTES = 24
 _NONCE_MASK = (1 << 8 * _NONCE_BYTES) - 1
 
+# PyNaCl's own functions take and return bytes, and copy them three times. On the wire each plaintext lies where its box
+# needs it: a body's tag is the end of the header's plaintext, and that lies behind the header's tag.
+_seal = lib.crypto_secretbox_easy  # (box, plain, length of plain, nonce, key); the box begins with its tag
+_open = lib.crypto_secretbox_open_easy  # (plain, box, length of box, nonce, key): -1 if it does not open
+_view = ffi.from_buffer
+_LENGTH = Struct(">H")
+_put_length, _get_length = _LENGTH.pack_into, _LENGTH.unpack_from
+
 
 class Boxer:
     """The sending direction. What it returns must go out whole and in order."""
@@ -31,19 +41,21 @@ class Boxer:
         self._key = key
         self._counter = int.from_bytes(nonce, "big")
 
-    def box(self, data: bytes) -> bytes:
+    def box(self, data: bytes | bytearray | memoryview) -> bytes:
         """Boxes data of any length; nothing for nothing."""
-        key = self._key
-        counter = self._counter
-        wire: list[bytes] = []
-        for start in range(0, len(data), MAX_CHUNK):
-            chunk = data[start : start + MAX_CHUNK]
-            body = crypto_secretbox(chunk, _nonce(counter + 1), key)
-            header = len(chunk).to_bytes(_LENGTH_BYTES, "big") + body[:_TAG_BYTES]
-            wire += (crypto_secretbox(header, _nonce(counter), key), body[_TAG_BYTES:])
+        key, counter, size = self._key, self._counter, len(data)
+        wire = bytearray(size + -(-size // MAX_CHUNK) * _HEADER_BYTES)
+        place, header, plain = 0, _view(wire), _view(data)
+        for start in range(0, size, MAX_CHUNK):
+            length = min(MAX_CHUNK, size - start)
+            _seal(header + (_TAG_BYTES + _LENGTH_BYTES), plain + start, length, _nonce(counter + 1), key)
+            _put_length(wire, place + _TAG_BYTES, length)
+            _seal(header, header + _TAG_BYTES, len(_GOODBYE), _nonce(counter), key)
+            header += _HEADER_BYTES + length
+            place += _HEADER_BYTES + length
             counter += 2
         self._counter = counter
-        return b"".join(wire)
+        return bytes(wire)
 
     def goodbye(self) -> bytes:
         """Ends the stream: a peer ignores whatever comes after it."""
@@ -59,63 +71,63 @@ class Unboxer:
     `is_closed` tells that the goodbye was seen; a stream that ends before it was cut off.
     """
 
-    __slots__ = ("_buffer", "_counter", "_key", "_length", "_offset", "_tag", "is_closed")
+    __slots__ = ("_buffer", "_counter", "_is_body_due", "_key", "_length", "_offset", "is_closed")
 
     def __init__(self, key: bytes, nonce: bytes) -> None:
         self._key = key
         self._counter = int.from_bytes(nonce, "big")
         self._buffer = bytearray()
         self._offset = 0  # what lies before it in the buffer is done with
-        self._length = 0
-        self._tag = b""  # of the body that is due; empty while a header is
+        self._is_body_due = False  # the header at the offset was opened, where it lies
+        self._length = 0  # of that body
         self.is_closed = False
 
     def receive_data(self, data: bytes | bytearray) -> None:
         """Buffers bytes as they came from the wire."""
-        if self.is_closed:
-            return
-        del self._buffer[: self._offset]
-        self._offset = 0
-        self._buffer += data
+        if not self.is_closed:
+            self._buffer += data
 
     def next_chunk(self) -> bytes | None:
         """The content of the next box, never empty; None when more data is needed or the stream has ended."""
-        while self._tag or self._open_header():
-            end = self._offset + self._length
+        while self._is_body_due or self._open_header():
+            if self._length > MAX_CHUNK:
+                raise BoxStreamError(f"a box of {self._length} bytes: more than {MAX_CHUNK} are not allowed")
+            body = self._offset + _HEADER_BYTES
+            end = body + self._length
             if len(self._buffer) < end:
-                return None
-            chunk = self._open(self._tag + self._buffer[self._offset : end], self._counter + 1)
+                break
+            self._open(body - _TAG_BYTES, self._length, self._counter + 1)
+            chunk = bytes(self._buffer[body:end])
             self._offset = end
             self._counter += 2
-            self._tag = b""
+            self._is_body_due = False
             if chunk:  # a box of nothing is odd, but legal for other implementations
                 return chunk
+        del self._buffer[: self._offset]
+        self._offset = 0
         return None
 
     def _open_header(self) -> bool:
         """Whether a body follows: not yet, when the header is incomplete; never again, after the goodbye."""
-        end = self._offset + _HEADER_BYTES
-        if len(self._buffer) < end:
+        start = self._offset
+        if len(self._buffer) < start + _HEADER_BYTES:
             return False
-        header = self._open(bytes(self._buffer[self._offset : end]), self._counter)
-        if header == _GOODBYE:
+        self._open(start, len(_GOODBYE), self._counter)
+        if self._buffer.startswith(_GOODBYE, start + _TAG_BYTES):
             self.is_closed = True
             self._buffer.clear()
             self._offset = 0
             return False
-        length = int.from_bytes(header[:_LENGTH_BYTES], "big")
-        if length > MAX_CHUNK:
-            raise BoxStreamError(f"a box of {length} bytes: more than {MAX_CHUNK} are not allowed")
-        self._offset = end
-        self._length = length
-        self._tag = header[_LENGTH_BYTES:]
+        (self._length,) = _get_length(self._buffer, start + _TAG_BYTES)
+        self._is_body_due = True
         return True
 
-    def _open(self, boxed: bytes, counter: int) -> bytes:
-        try:
-            return crypto_secretbox_open(boxed, _nonce(counter), self._key)
-        except CryptoError:
-            raise BoxStreamError("a box does not open: the stream was damaged or tampered with") from None
+    def _open(self, start: int, length: int, counter: int) -> None:
+        """Open the box of ``length`` bytes of content whose tag is at ``start``, in its place."""
+        with _view(self._buffer) as buffer:
+            box = buffer + start
+            if _open(box + _TAG_BYTES, box, _TAG_BYTES + length, _nonce(counter), self._key):
+                raise BoxStreamError("a box does not open: the stream was damaged or tampered with")
 
 
 def _nonce(counter: int) -> bytes:

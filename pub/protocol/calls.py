@@ -25,6 +25,12 @@ MAX_REQUEST_BODY = 64 * 1024
 # Errors of strangers are logged and compared, never stored: what goes beyond this is not worth keeping.
 MAX_ERROR_TEXT = 1000
 
+COSTLY_BYTES = 256  # of a request count as one packet of a turn: parsing them costs as much
+
+# What is refused or for nobody counts as so many packets of a turn: to refuse a request costs as much as to take in a
+# message, and who sends nothing else should have a tenth of the time of others, not as much as they.
+VAIN_PACKETS = 16
+
 # What every JavaScript object inherits: the reference implementation finds these in its (empty) list of denied methods.
 PROTOTYPE_MEMBERS = frozenset(
     (
@@ -34,6 +40,7 @@ PROTOTYPE_MEMBERS = frozenset(
 )
 
 END_BODY = b"true"
+CLOSED_TEXT = "unexpected end of parent stream"  # what JavaScript tells the callers left behind
 NO_RESULT = b"false"  # what JavaScript makes of `undefined`
 
 

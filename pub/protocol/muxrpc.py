@@ -31,8 +31,11 @@ import msgspec
 
 from pub.errors import MuxrpcError, RpcError
 from pub.protocol.calls import (
+    CLOSED_TEXT,
+    COSTLY_BYTES,
     MAX_REQUEST_BODY,
     NO_RESULT,
+    VAIN_PACKETS,
     Call,
     Kind,
     encode_end,
@@ -75,18 +78,12 @@ __all__ = [
 # The format allows 4 GiB. Nothing but a replication clock comes near this, and its call asks for more.
 BODY_LIMIT = 1024 * 1024
 
-# A client without EBT opens one history stream per feed it follows; each costs a handler.
-MAX_OPEN_REQUESTS = 4096
-
-COSTLY_BYTES = 256  # of a request count as one packet of a turn: parsing them costs as much
+MAX_OPEN_REQUESTS = 4096  # a client without EBT opens one history stream per feed it follows; each costs a handler
 
 # Streams we are done with, kept until the peer echoes our end. Not every implementation does: the oldest are dropped.
 MAX_LINGERING = 1024
 
-# Numbers are signed 32 bit on the wire; the connection must be made anew before they wrap.
-MAX_NUMBER = 2**31 - 1
-
-CLOSED_TEXT = "unexpected end of parent stream"  # what JavaScript tells the callers left behind
+MAX_NUMBER = 2**31 - 1  # of 32 bits on the wire, with a sign; the connection must be made anew before they wrap
 
 
 # --- events -----------------------------------------------------------------------------------------------
@@ -187,7 +184,7 @@ class Session:
     def next_event(self) -> Event | None:
         """What happened next, or None until more arrives, or until the next turn. Raises MuxrpcError: drop the peer."""
         next_packet = self._reader.next_packet
-        while self._turn_left and (packet := next_packet()) is not None:
+        while self._turn_left > 0 and (packet := next_packet()) is not None:
             self._turn_left -= 1
             if isinstance(packet, Goodbye):
                 return self._receive_goodbye()
@@ -196,12 +193,17 @@ class Session:
                 return DataReceived(packet.request, packet.body, packet.type)
             if (event := self._receive(packet, call)) is not None:
                 return event
+            self.charge()
         return None
+
+    def charge(self, packets: int = VAIN_PACKETS - 1) -> None:
+        """The last packet was in vain, or as dear as so many more: what this turn lacks is taken from the next ones."""
+        self._turn_left -= packets
 
     def next_turn(self) -> bool:
         """Go on after a turn. False: the last one was not used up, so there is nothing to go on with."""
-        left, self._turn_left = self._turn_left, self._turn
-        return not left
+        left, self._turn_left = self._turn_left, self._turn + min(self._turn_left, 0)
+        return left <= 0
 
     @property
     def unread(self) -> int:
@@ -210,8 +212,6 @@ class Session:
 
     def data_to_send(self) -> bytes:
         """The answers the session gave by itself since the last time."""
-        if not self._outgoing:
-            return b""
         data = b"".join(self._outgoing)
         self._outgoing.clear()
         return data
@@ -354,7 +354,7 @@ class Session:
         return StreamEnded(number, error) if call.is_watched else None
 
     def _receive_request(self, packet: Packet) -> RequestReceived | None:
-        self._turn_left = max(self._turn_left - len(packet.body) // COSTLY_BYTES, 0)
+        self.charge(min(len(packet.body) // COSTLY_BYTES, MAX_REQUEST_BODY // COSTLY_BYTES))
         try:
             self._check_room(packet)
             request = parse_request(packet)

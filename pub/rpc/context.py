@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from pub.rpc.gossip import Volleys
     from pub.rpc.history import LiveHistory
     from pub.rpc.legacy import Legacy
+    from pub.rpc.pages import Pages
 
 
 @dataclass(slots=True)
@@ -68,6 +69,8 @@ class Pub:
     replication: Replication = field(init=False)
     hops: Hops[int] = field(init=False)
     """How far every known feed is from us; says which are replicated."""
+    pages: Pages = field(init=False)
+    """Of the log, as senders read it."""
     history: LiveHistory = field(init=False)
     legacy: Legacy = field(init=False)
     volleys: Volleys = field(init=False)

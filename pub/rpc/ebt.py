@@ -222,7 +222,9 @@ class EbtStream:
         self.key = stream.connection.peer.key
         self._is_over = False
         self._pub = pub
-        self._incoming = Incoming(pub, session, partial(pub.legacy.recover, stream.connection))
+        self._incoming = Incoming(
+            pub, session, stream.connection.session.charge, partial(pub.legacy.recover, stream.connection)
+        )
 
     async def receive(self, bodies: list[bytes]) -> None:
         """Frames of the peer: see ``Receiver``."""
@@ -259,7 +261,7 @@ class EbtStream:
         if notes is not None:
             return [msgspec.json.encode(notes)]
         page: list[bytes] = []
-        log_page = self._pub.log.page
+        log_page = self._pub.pages.page
         while budget > 0 and (due := self.session.next_slice()) is not None:
             messages = log_page(due.feed, due.after, budget)
             self.session.sent(due.feed, due.after + len(messages))

@@ -128,7 +128,7 @@ class History:
         log = self._pub.log
         count = None if end is None else end - self._after
         if self._shape is None:
-            page = log.page(self._feed, self._after, budget)[:count]
+            page = self._pub.pages.page(self._feed, self._after, budget)[:count]
         else:
             page = [self._shape(record) for record in log.records(self._feed, self._after, budget)[:count]]
         self._after += len(page)

@@ -44,10 +44,16 @@ class Taker(Protocol):
 class Incoming:
     """The messages of one peer: see the top of the file."""
 
-    __slots__ = ("_is_closed", "_missed", "_places", "_pub", "_raws", "_taker")
+    __slots__ = ("_charge", "_is_closed", "_missed", "_places", "_pub", "_raws", "_taker")
 
-    def __init__(self, pub: Pub, taker: Taker, missed: Callable[[int], None] | None = None) -> None:
-        """``missed`` is told of a feed whose messages begin further on than we have it."""
+    def __init__(
+        self, pub: Pub, taker: Taker, charge: Callable[[], None], missed: Callable[[int], None] | None = None
+    ) -> None:
+        """``charge`` is called for each message that nobody wanted: see ``Session.charge``.
+
+        ``missed`` is told of a feed whose messages begin further on than we have it.
+        """
+        self._charge = charge
         self._missed = missed
         self._pub = pub
         self._taker = taker
@@ -74,6 +80,8 @@ class Incoming:
 
     def _count(self, feed: int | None, expectation: Expectation) -> None:
         pub, result = self._pub, expectation.name.lower()
+        if expectation is Expectation.NOT_WANTED:
+            self._charge()
         if expectation is Expectation.NOT_WANTED and feed is not None and pub.graph.is_blocking(pub.own, feed):
             result = "blocked"
         pub.metrics.received.labels(result).inc()

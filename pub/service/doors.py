@@ -73,9 +73,12 @@ async def listen_tcp(
 
 
 async def _welcome(host: Host, network: Network[Transport], transport: Transport) -> None:
+    address = None
     with contained(host.metrics, "unknown"):  # a peer can be gone before we ask where it is from
         network.keep_alive(transport, host.lobby.limits.keepalive_seconds)
-        await run_peer(host, transport, network.address_of(transport))
+        address = network.address_of(transport)
+    if address is not None:
+        await run_peer(host, transport, address)
 
 
 async def listen_control(

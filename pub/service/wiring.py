@@ -23,6 +23,7 @@ from pub.net.sockets import Network, Sockets
 from pub.protocol.keys import KeyPair
 from pub.rpc import blobs, conn, ebt, feeds, friends, gossip, history, invite, legacy, manifest, status
 from pub.rpc.context import Pub
+from pub.rpc.pages import Pages
 from pub.service.identity import owner
 from pub.service.watchdog import Watchdog
 from pub.store.clocks import Clocks
@@ -101,6 +102,7 @@ def build(settings: Settings, keys: KeyPair, store: Store, verifier: Verifier, w
     )
     pub.own = _intern_own(pub)
     pub.hops = Hops(graph, pub.own, settings.replication.hops)
+    pub.pages = Pages(messages)
     pub.replication = ebt.Replication(pub)
     pub.history = history.LiveHistory(pub)
     pub.legacy = legacy.Legacy(pub)

@@ -111,6 +111,7 @@ async def open_door(
     door.port = listeners[0].socket.getsockname()[1]
     with trio.fail_after(PATIENCE):
         async with trio.open_nursery() as nursery:
+            nursery.start_soon(door.lobby.line.run)
             nursery.start_soon(trio.serve_listeners, door.serve, listeners)
             yield door
             nursery.cancel_scope.cancel()

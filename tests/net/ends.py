@@ -13,7 +13,10 @@ from pub.net.connection import Connection
 from pub.net.methods import Method, Methods
 from pub.net.roles import Peer, Role
 from pub.net.rpcstream import RpcStream
+from pub.net.stream import SecretStream, accept_handshake, open_handshake
+from pub.protocol.keys import KeyPair
 from pub.protocol.muxrpc import Event, GoodbyeReceived, Kind, Session
+from pub.protocol.shs import MAIN_NETWORK
 
 PATIENCE = 5  # seconds until a deadlock fails the test
 MAX_OUTBOUND = 1 << 20
@@ -21,6 +24,10 @@ KERNEL_BUFFER = 4096  # bytes asked of the kernel for each direction of a narrow
 
 BODY = b'"' + b"x" * 998 + b'"'
 MANY = [b"%d" % number for number in range(1000)]
+
+ALICE = KeyPair.generate(b"alice".ljust(32))
+PUB = KeyPair.generate(b"the pub".ljust(32))
+ONCE = b"alice once".ljust(32), b"the pub once".ljust(32)
 
 Ends = tuple[trio.abc.Stream, trio.abc.Stream]
 
@@ -166,6 +173,23 @@ def narrow_pair() -> Ends:
         end.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, KERNEL_BUFFER)
     left, right = (trio.SocketStream(trio.socket.from_stdlib_socket(end)) for end in ends)
     return left, right
+
+
+def anybody(_key: bytes) -> bool:
+    return True
+
+
+async def secured(ends: Ends) -> tuple[SecretStream, SecretStream]:
+    """Alice's and the pub's end, after the handshake."""
+    streams: dict[str, SecretStream] = {}
+
+    async def dial() -> None:
+        streams["alice"] = await open_handshake(ends[0], ALICE, MAIN_NETWORK, ONCE[0], PUB.public)
+
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(dial)
+        streams["pub"] = await accept_handshake(ends[1], PUB, MAIN_NETWORK, ONCE[1], anybody)
+    return streams["alice"], streams["pub"]
 
 
 @asynccontextmanager

@@ -1,6 +1,7 @@
 """Peers that do not read, receivers that wait, and sides that are both full: over real sockets with little room."""
 
 import itertools
+from collections.abc import Iterator
 from contextlib import suppress
 from typing import Any
 
@@ -12,7 +13,9 @@ from pub.errors import SlowPeer
 from pub.net.connection import FAREWELL_SECONDS, MAX_WRITE, SEND_BUFFER, TURN
 from pub.net.methods import Method
 from pub.net.rpcstream import RpcStream
+from pub.protocol.calls import VAIN_PACKETS, encode_request
 from pub.protocol.muxrpc import DataReceived, Kind, ReplyReceived
+from pub.protocol.packets import encode_packet
 from tests.net.ends import (
     BODY,
     METHODS,
@@ -138,6 +141,34 @@ async def test_between_the_turns_of_a_flood_others_have_theirs() -> None:
             seen.append(len(calls))
         assert max(after - before for before, after in itertools.pairwise([0, *seen])) <= 2 * TURN
         await wire.stream.send_all(wire.session.goodbye())
+
+
+@pytest.mark.parametrize("garbage", ["unknown methods", "no requests", "data for nobody", "ends of nothing"])
+async def test_turns_of_what_is_refused_are_short(garbage: str) -> None:
+    """Others have their turn after a few packets; what is refused is not all looked at first."""
+    async with served(METHODS) as (wire, pub):
+        await wire.stream.send_all(b"".join(pieces(garbage, 10 * TURN)))
+        while not pub.session.unread:
+            await trio.lowlevel.checkpoint()
+        unread = [pub.session.unread]
+        while unread[-1]:
+            await trio.lowlevel.checkpoint()
+            unread.append(pub.session.unread)
+        sizes = [before - after for before, after in itertools.pairwise(unread)]
+        assert 0 < max(sizes) <= 2 * (TURN // VAIN_PACKETS + 1) * len(next(pieces(garbage, 1)))
+        await wire.stream.send_all(wire.session.goodbye())
+
+
+def pieces(garbage: str, count: int) -> Iterator[bytes]:
+    for number in range(1, count + 1):
+        if garbage == "unknown methods":
+            yield encode_request(10_000 + number, ["nonsense"], [], Kind.ASYNC)
+        elif garbage == "no requests":
+            yield encode_packet(10_000 + number, b'"hello"')
+        elif garbage == "data for nobody":
+            yield encode_packet(-10_000 - number, b'"hello"', stream=True)
+        else:
+            yield encode_packet(10_000 + number, b"true", stream=True, end=True)
 
 
 async def test_who_says_goodbye_and_reads_nothing_has_a_while(

@@ -1,4 +1,5 @@
 import random
+from collections.abc import Callable
 
 import pytest
 import trio
@@ -7,15 +8,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from trio.testing import MockClock, lockstep_stream_pair, memory_stream_pair
 
-from pub.errors import BoxStreamError, HandshakeError, ProtocolError
+from pub.errors import BoxStreamError, HandshakeError, HungUp, ProtocolError
 from pub.net.stream import GOODBYE_SECONDS, SecretStream, accept_handshake, open_handshake
 from pub.protocol.boxstream import Boxer
-from pub.protocol.keys import KeyPair
 from pub.protocol.shs import HELLO_BYTES, MAIN_NETWORK, PROOF_BYTES, ClientHandshake, ServerHandshake
-
-ALICE = KeyPair.generate(b"alice".ljust(32))
-PUB = KeyPair.generate(b"the pub".ljust(32))
-ONCE = b"alice once".ljust(32), b"the pub once".ljust(32)
+from tests.net.ends import ALICE, ONCE, PUB, anybody, narrow_pair, secured
 
 
 class Choppy(trio.abc.Stream):
@@ -42,25 +39,8 @@ class Choppy(trio.abc.Stream):
         await self.transport.aclose()
 
 
-def anybody(_key: bytes) -> bool:
-    return True
-
-
 def nobody(_key: bytes) -> bool:
     return False
-
-
-async def secured(ends: tuple[trio.abc.Stream, trio.abc.Stream]) -> tuple[SecretStream, SecretStream]:
-    """Alice's and the pub's end, after the handshake."""
-    streams: dict[str, SecretStream] = {}
-
-    async def dial() -> None:
-        streams["alice"] = await open_handshake(ends[0], ALICE, MAIN_NETWORK, ONCE[0], PUB.public)
-
-    async with trio.open_nursery() as nursery:
-        nursery.start_soon(dial)
-        streams["pub"] = await accept_handshake(ends[1], PUB, MAIN_NETWORK, ONCE[1], anybody)
-    return streams["alice"], streams["pub"]
 
 
 async def secured_memory() -> tuple[SecretStream, SecretStream]:
@@ -358,3 +338,71 @@ async def test_after_a_send_that_was_cut_short_nothing_more_goes_out(autojump_cl
     assert trio.current_time() == start
     with pytest.raises(BoxStreamError):
         await receive_all(pub)
+
+
+@given(
+    pieces=st.lists(st.tuples(st.booleans(), st.binary(max_size=20_000)), max_size=8),
+    room=st.integers(0, 9000),
+)
+@settings(max_examples=40)
+def test_what_is_sent_at_once_and_what_waits_arrive_as_one_stream(pieces: list[tuple[bool, bytes]], room: int) -> None:
+    async def scenario() -> None:
+        left, right = memory_stream_pair()
+        alice, pub = await secured((Hasty(left, right.receive_stream.put_data, room), right))
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(say, alice)
+            async with pub:
+                assert await receive_all(pub) == b"".join(data for _, data in pieces)
+
+    async def say(alice: SecretStream) -> None:
+        for is_now, data in pieces:
+            if is_now:
+                alice.send_now(data)
+            else:
+                await alice.send_all(data)
+        await alice.send_all(b"")
+        await alice.aclose()
+
+    trio.run(scenario)
+
+
+class Hasty(Choppy):
+    """Takes up to ``room`` bytes of each write at once, sometimes none."""
+
+    def __init__(self, transport: trio.abc.Stream, put: Callable[[bytes], None], room: int) -> None:
+        super().__init__(transport, random.Random(room), 1 << 16)
+        self.put = put
+        self.room = room
+
+    def write_now(self, data: bytes) -> int:
+        taken = data[: self.rng.randint(0, self.room)]
+        if taken:
+            self.put(taken)
+        return len(taken)
+
+
+async def test_a_socket_takes_what_it_has_room_for() -> None:
+    alice, pub = await secured(narrow_pair())
+    assert alice.send_now(b"hello")
+    assert await pub.receive_some() == b"hello"
+    assert not alice.send_now(bytes(1 << 20))
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(alice.send_all, b"")
+        received = 0
+        while received < 1 << 20:
+            received += len(await pub.receive_some())
+    await pub.transport.aclose()
+    with pytest.raises(trio.BrokenResourceError):
+        alice.send_now(b"to nobody")
+    with pytest.raises(trio.BrokenResourceError, match="cut short"):
+        await alice.send_all(b"after that")
+    await alice.aclose()
+
+
+async def test_no_goodbye_follows_half_a_box() -> None:
+    alice, pub = await secured(narrow_pair())
+    async with alice, pub:
+        assert not alice.send_now(bytes(1 << 20))
+        await alice.aclose()
+        with pytest.raises(HungUp):
+            await receive_all(pub)

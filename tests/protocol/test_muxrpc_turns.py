@@ -3,7 +3,8 @@
 import pytest
 
 from pub.errors import RpcError
-from pub.protocol.muxrpc import COSTLY_BYTES, Kind, RequestReceived, Session
+from pub.protocol.calls import COSTLY_BYTES, VAIN_PACKETS
+from pub.protocol.muxrpc import Kind, RequestReceived, Session
 from pub.protocol.packets import encode_packet
 from tests.protocol.test_muxrpc import CALL, events_of, packets_of
 
@@ -18,8 +19,9 @@ def test_a_turn_ends_after_so_many_packets_and_the_next_one_goes_on() -> None:
     assert not session.next_turn()
 
 
-def test_packets_without_an_event_count_in_a_turn() -> None:
-    session = Session(turn=3)
+@pytest.mark.parametrize("turn", [3 * VAIN_PACKETS, 3 * VAIN_PACKETS - 5])
+def test_packets_without_an_event_count_many_times_in_a_turn(turn: int) -> None:
+    session = Session(turn=turn)
     assert events_of(session, 7 * encode_packet(1, b"{}")) == []
     refusals = [len(packets_of(session.data_to_send()))]
     while session.next_turn():
@@ -45,3 +47,14 @@ def test_what_is_not_read_counts_until_the_connection_is_closed() -> None:
     assert events_of(session, encode_packet(3, CALL)) == []
     with pytest.raises(RpcError):
         session.open(("hello",), [], Kind.ASYNC)
+
+
+def test_what_was_in_vain_is_paid_for_by_the_next_turns() -> None:
+    """Whoever took in what a turn brought may find out later that it was worth nothing."""
+    session = Session(turn=3)
+    assert len(events_of(session, b"".join(encode_packet(number, CALL) for number in range(1, 8)))) == 3
+    session.charge(7)
+    turns = []
+    while session.next_turn():
+        turns.append(len(list(iter(session.next_event, None))))
+    assert turns == [0, 0, 2, 2]

@@ -27,6 +27,9 @@ class Trusting:
     def refused(self, _feed: int) -> None:
         self.heard.append("refused")
 
+    def charge(self) -> None:
+        self.heard.append("charged")
+
     def withdrawn(self, _feed: int) -> None:
         self.heard.append("withdrawn")
 
@@ -45,7 +48,7 @@ async def test_a_forged_message_and_all_behind_it_is_one_refusal(tmp_path: Path)
     raws[1] = raws[1].replace(b"number 1", b"NUMBER 1")
     async with open_pub(tmp_path) as pub:
         taker = Trusting()
-        await hand_in(pub, Incoming(pub.rooms, taker), alice, raws)
+        await hand_in(pub, Incoming(pub.rooms, taker, taker.charge), alice, raws)
         await pub.settle()
         assert taker.heard == ["refused"]
         assert pub.feed(alice.keys.public) == raws[:1]
@@ -56,7 +59,7 @@ async def test_who_has_gone_hears_nothing(tmp_path: Path) -> None:
     alice = Author("alice")
     async with open_pub(tmp_path) as pub:
         taker = Trusting()
-        incoming = Incoming(pub.rooms, taker)
+        incoming = Incoming(pub.rooms, taker, taker.charge)
         await hand_in(pub, incoming, alice, [b"{}"])
         incoming.close()
         await pub.settle()
@@ -67,8 +70,10 @@ async def test_who_has_gone_hears_nothing(tmp_path: Path) -> None:
 @pytest.mark.parametrize("author", ["@nobody", Author("a feed nobody spoke of").keys.id])
 async def test_feeds_without_a_number(tmp_path: Path, author: str) -> None:
     async with open_pub(tmp_path) as pub:
-        incoming = Incoming(pub.rooms, Trusting())
+        taker = Trusting()
+        incoming = Incoming(pub.rooms, taker, taker.charge)
         incoming.take(MessageFrame(author, 1), b"{}")
         await incoming.hand_in()
         await pub.settle()
         assert pub.value("messages_received_total", result="not_wanted") == 1
+        assert taker.heard == ["charged"]
