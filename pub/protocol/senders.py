@@ -112,7 +112,8 @@ class Senders:
         if self.by_feed.get(feed) is session:
             del self.by_feed[feed]
             self.awaited.pop(feed, None)
-            self._settle(feed, session)
+            if feed in self._ahead:
+                self._settle(feed, session)
 
     def bench(self, feed: int, session: "ReplicatorSession") -> None:
         """Do not ask this session for a feed for a while."""
