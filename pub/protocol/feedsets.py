@@ -2,6 +2,8 @@
 feeds, and `UnknownFeeds`, the notes for feeds that have no number here.
 """
 
+from array import array
+from bisect import bisect_left
 from collections.abc import Iterable, Iterator, Mapping
 
 from pub.errors import InvalidReference
@@ -10,7 +12,12 @@ from pub.protocol.refs import feed_key
 
 ABSENT = -3  # the note of a feed that a peer never mentioned: see `clocks`
 
-MAX_UNKNOWN_WANTS = 10_000  # feeds a peer wants that we never heard of; each is remembered at some 150 bytes
+MAX_UNKNOWN_WANTS = 10_000  # feeds a peer wants that we never heard of; eight bytes each, and 150 until it was answered
+
+_HASHES = 2**40 - 87  # a prime, so that keys which somebody has made up are spread as well
+_NOTE_BITS = 24
+_NOTE = (1 << _NOTE_BITS) - 1
+_LARGEST = _NOTE - 2  # of what can be kept: eight million messages, and a peer that claims more is ahead of us as well
 
 
 class FeedSet:
@@ -59,13 +66,17 @@ class FeedSet:
 
 
 class UnknownFeeds:
-    """What a peer said of feeds that we never heard of, by key; and which of them still await our -1."""
+    """What a peer said of feeds that we never heard of; and which of them still await our -1.
 
-    __slots__ = ("_notes", "unanswered")
+    Each takes eight bytes: 40 bits of a hash of the key, and the note. Two keys with one hash would be taken for one
+    another, and the peer be sent a feed that it never mentioned: of a hundred million feeds one, at the bound.
+    """
+
+    __slots__ = ("_entries", "unanswered")
 
     def __init__(self) -> None:
         self.unanswered: dict[bytes, None] = {}  # a set that keeps its order, which any replay must find again
-        self._notes: dict[bytes, int] = {}
+        self._entries = array("Q")  # in order
 
     def sift(self, notes: Iterable[tuple[str, object]], numbers: Mapping[bytes, int]) -> tuple[dict[int, int], int]:
         """The notes of feeds that have a number here, by that; the others are remembered. And how many there was no
@@ -89,11 +100,15 @@ class UnknownFeeds:
 
     def remember(self, key: bytes, note: int) -> bool:
         """Keep a note. False if there is no room for another feed."""
-        if key not in self._notes:
-            if len(self._notes) >= MAX_UNKNOWN_WANTS:
+        index, is_there = self._find(key)
+        if not is_there:
+            if len(self._entries) >= MAX_UNKNOWN_WANTS:
                 return False
             self.unanswered[key] = None
-        self._notes[key] = note
+            self._entries.insert(index, 0)
+        if note > _LARGEST:
+            note = _LARGEST - 1 | note & 1
+        self._entries[index] = _hash(key) | note + 1
         return True
 
     def answer(self) -> bytes:
@@ -101,8 +116,20 @@ class UnknownFeeds:
         key, _ = self.unanswered.popitem()
         if not self.unanswered:
             self.unanswered.clear()  # gives its memory back
+            self._entries = self._entries[:]  # likewise
         return key
 
     def take(self, key: bytes) -> int:
         """The note for a feed that has a number now, or ABSENT."""
-        return self._notes.pop(key, ABSENT) if self._notes else ABSENT
+        index, is_there = self._find(key)
+        return (self._entries.pop(index) & _NOTE) - 1 if is_there else ABSENT
+
+    def _find(self, key: bytes) -> tuple[int, bool]:
+        """Where a feed is, or belongs."""
+        entry = _hash(key)
+        index = bisect_left(self._entries, entry)
+        return index, index < len(self._entries) and self._entries[index] ^ entry <= _NOTE
+
+
+def _hash(key: bytes) -> int:
+    return int.from_bytes(key, "big") % _HASHES << _NOTE_BITS

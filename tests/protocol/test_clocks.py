@@ -107,18 +107,3 @@ def test_a_saved_clock_asks_for_nothing_and_holds_what_was_confirmed(notes: dict
 def test_two_refusals_are_not_saved() -> None:
     saved = Clock({1: -1, 2: -1, 3: 4}).to_save(FeedSet(), feed_set({2, 3}))
     assert dict(saved.items()) == {1: -1, 3: 5}
-
-
-@given(st.lists(st.tuples(st.booleans(), FEED)))
-def test_a_feed_set_is_a_set(steps: list[tuple[bool, int]]) -> None:
-    feeds, expected = FeedSet(), set()
-    for is_added, feed in steps:
-        if is_added:
-            feeds.add(feed)
-            expected.add(feed)
-        else:
-            feeds.discard(feed)
-            expected.discard(feed)
-    assert [feed for feed in FEEDS if feed in feeds] == sorted(expected) == list(feeds) == list(feeds.copy())
-    assert feeds.lacks(FEEDS) == [feed not in expected for feed in FEEDS]
-    assert bool(feeds) == bool(expected)

@@ -10,6 +10,7 @@ import pytest
 from pub.protocol.arrivals import Expectation
 from pub.protocol.clocks import Clock
 from pub.protocol.ebt import encode_note
+from pub.protocol.feedsets import MAX_UNKNOWN_WANTS
 from pub.protocol.refs import feed_id
 from pub.protocol.replication import ReplicatorSession
 from pub.protocol.replicator import Replicator
@@ -46,7 +47,7 @@ def converse(replicator: Replicator, session: ReplicatorSession) -> None:
         pass
     for asks in (TELL, ASK):
         notes = {feed_id(replicator.keys[feed]): encode_note(at, asks) for feed, at in sequences.items()}
-        session.receive_notes(notes | {feed_id(b"\xff" * 32): 0}, 0.0)
+        session.receive_notes(notes, 0.0)
         while session.next_notes(1000) is not None:
             pass
     while (piece := session.next_slice()) is not None:
@@ -80,4 +81,9 @@ def test_a_session_holds_eight_bytes_for_each_feed_at_most(feeds: int, returns: 
     converse(replicator, session)
     interest = feeds / 8  # a bit in the bitmap of each feed: see `Interest`
     assert empty < 3000
-    assert size(session) - empty + interest <= 8 * feeds
+    assert (known := size(session)) - empty + interest <= 8 * feeds
+    unknown = [feed_id(feed.to_bytes(32, "little")) for feed in range(1, MAX_UNKNOWN_WANTS)]
+    session.receive_notes(dict.fromkeys(unknown, 0), 0.0)
+    while session.next_notes(1000) is not None:
+        pass
+    assert size(session) - known <= 8 * MAX_UNKNOWN_WANTS
