@@ -53,7 +53,8 @@ NOT_IN_PROTOCOL = frozenset({"structlog"})
 # what neither blocks, nor asks the machine anything, nor differs from run to run
 PURE = words(
     "__future__ abc array base64 binascii bisect collections collections.abc dataclasses enum functools hashlib heapq "
-    "hmac ipaddress itertools json math operator re string struct sys types typing unicodedata urllib.parse"
+    "hmac ipaddress itertools json math operator re string struct sys types typing unicodedata urllib.parse "
+    "zlib"
 )
 
 

@@ -12,7 +12,7 @@ from pub.ingest.batch import NotStored
 from pub.metrics import LIMITS, METHODS, PREFIX, RECEIVED, Metrics, reference_table
 from pub.net.peer import DISCONNECT_REASONS
 from pub.net.roles import Role
-from pub.protocol.replication import Expectation
+from pub.protocol.arrivals import Expectation
 from pub.service.wiring import METHODS as WIRED
 from pub.store.invites import InviteState
 

@@ -326,6 +326,7 @@ class Connection:
         while is_open and (data := await self._stream.receive_some()):
             self._tally.received_bytes += len(data)
             self.session.receive_data(bytes(data))
+            del data  # an idle connection need not keep its last chunk
             self._inbound = self.session.unread
             self._weigh()
             self.is_held_back = True

@@ -2,136 +2,116 @@
 
 A note is the number the protocol sends (see `ebt`): the sequence shifted left, the lowest bit set when the peer does
 not want messages now, -1 when it does not replicate the feed at all. A clock keeps the peer's last note per feed number
-in two parallel arrays sorted by feed: eight bytes per feed, bisected on access, merged in bulk when a frame holds many.
+in two parallel arrays sorted by feed, bisected on access. There is a pair of arrays for each 65,536 feed numbers, a
+*block*: within it 16 bits tell one feed from another, so that a feed costs six bytes.
 
 `ABSENT` stands for a feed the peer never mentioned. Like -1 it is odd and negative, so `note & 1` reads "send nothing"
 and `note >> 1` reads "behind everyone" for both, without a special case.
 
-A `FeedSet` is a bitmap over feed numbers, for the things a session has to remember about most feeds. `UnknownFeeds` are
-the notes for feeds that have no number here.
+Where two clocks differ is found by comparing halves, then halves of those that differ (`unlike`): if they are nearly
+the same, that costs hardly more than comparing memory.
 """
 
 import sys
+import zlib
 from array import array
 from bisect import bisect_left
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from itertools import compress
 
 from pub.errors import EbtError
+from pub.protocol.feedsets import FeedSet
 
 ABSENT = -3
 
-MAX_UNKNOWN_WANTS = 10_000  # feeds a peer wants that we never heard of; each is remembered at some 150 bytes
+_BLOCK = 1 << 16  # feed numbers
+_FEW = 64  # notes that are compared one by one: below that, to part them takes longer
+_U32 = 4  # bytes
+_LOWEST = 0 if sys.byteorder == "little" else _U32 - 1  # where a note has its receive bit
+_ODD = bytes(byte | 1 for byte in range(256))
 
-_FEW = 64  # up to so many notes, inserting one by one (moving memory) is cheaper than sorting the clock anew
-_ENTRY = 8  # bytes per feed when packed: feed number and note, 32 bits each, little-endian
-
-
-class FeedSet:
-    """A set of feed numbers, one bit each."""
-
-    __slots__ = ("_bits",)
-
-    def __init__(self) -> None:
-        self._bits = bytearray()
-
-    def __contains__(self, feed: int) -> bool:
-        index = feed >> 3
-        return index < len(self._bits) and self._bits[index] >> (feed & 7) & 1 == 1
-
-    def add(self, feed: int) -> None:
-        """Put a feed in; the bitmap grows as far as the highest feed."""
-        index = feed >> 3
-        if index >= len(self._bits):
-            self._bits.extend(bytes(index + 1 - len(self._bits)))
-        self._bits[index] |= 1 << (feed & 7)
-
-    def lacks(self, feeds: Iterable[int]) -> list[bool]:
-        """For each of many feeds, whether it is not in."""
-        bits, end = self._bits, len(self._bits) << 3
-        return [feed >= end or not bits[feed >> 3] >> (feed & 7) & 1 for feed in feeds]
-
-    def discard(self, feed: int) -> None:
-        """Take a feed out, if it is in."""
-        index = feed >> 3
-        if index < len(self._bits):
-            self._bits[index] &= ~(1 << (feed & 7))
-
-
-class UnknownFeeds:
-    """What a peer said of feeds that we never heard of, by key; and which of them still await our -1."""
-
-    __slots__ = ("_notes", "unanswered")
-
-    def __init__(self) -> None:
-        self.unanswered: dict[bytes, None] = {}  # a set that keeps its order, which any replay must find again
-        self._notes: dict[bytes, int] = {}
-
-    def remember(self, key: bytes, note: int) -> bool:
-        """Keep a note. False if there is no room for another feed."""
-        if key not in self._notes:
-            if len(self._notes) >= MAX_UNKNOWN_WANTS:
-                return False
-            self.unanswered[key] = None
-        self._notes[key] = note
-        return True
-
-    def take(self, key: bytes) -> int:
-        """The note for a feed that has a number now, or ABSENT."""
-        return self._notes.pop(key, ABSENT) if self._notes else ABSENT
+Block = tuple["array[int]", "array[int]"]  # places of the feeds within the block, notes
 
 
 class Clock:
-    """A peer's notes by feed number."""
+    """A peer's notes by feed number. `is_changed` tells if more than receive bits has changed since it was made."""
 
-    __slots__ = ("_feeds", "_notes")
+    __slots__ = ("_blocks", "is_changed")
 
     def __init__(self, notes: Mapping[int, int] | None = None) -> None:
-        self._feeds = array("I")
-        self._notes = array("i")
+        self._blocks: list[Block] = []
         if notes:
-            self._rebuild(notes)
+            self.update(notes)
+        self.is_changed = False
 
     def __len__(self) -> int:
-        return len(self._feeds)
+        return sum(len(places) for places, _ in self._blocks)
 
     def get(self, feed: int) -> int:
         """The note of one feed, or ABSENT."""
-        feeds = self._feeds
-        index = bisect_left(feeds, feed)
-        return self._notes[index] if index < len(feeds) and feeds[index] == feed else ABSENT
+        if feed >> 16 >= len(self._blocks):
+            return ABSENT
+        places, notes = self._blocks[feed >> 16]
+        place = feed & 0xFFFF
+        index = bisect_left(places, place)
+        return notes[index] if index < len(places) and places[index] == place else ABSENT
 
     def set(self, feed: int, note: int) -> None:
         """Replace the note of one feed."""
-        feeds = self._feeds
-        index = bisect_left(feeds, feed)
-        if index < len(feeds) and feeds[index] == feed:
-            self._notes[index] = note
+        (places, notes), place = self._block(feed), feed & 0xFFFF
+        index = bisect_left(places, place)
+        if index == len(places) or places[index] != place:
+            places.insert(index, place)
+            notes.insert(index, note)
+            self.is_changed = True
         else:
-            feeds.insert(index, feed)
-            self._notes.insert(index, note)
+            if notes[index] | 1 != note | 1:
+                self.is_changed = True
+            notes[index] = note
 
     def advance(self, feed: int, sequence: int) -> None:
         """Raise the sequence of one feed and keep its receive bit; a feed the peer refused stays refused."""
-        feeds, notes = self._feeds, self._notes
-        index = bisect_left(feeds, feed)
-        if index == len(feeds) or feeds[index] != feed:
-            feeds.insert(index, feed)
-            notes.insert(index, sequence << 1 | 1)
-        elif -1 != notes[index] < sequence << 1:
-            notes[index] = sequence << 1 | notes[index] & 1
+        note = self.get(feed)
+        if note == ABSENT:
+            self.set(feed, sequence << 1 | 1)
+        elif -1 != note < sequence << 1:
+            self.set(feed, sequence << 1 | note & 1)
 
     def update(self, notes: Mapping[int, int]) -> None:
-        """Replace many notes at once."""
-        if len(notes) <= _FEW:
-            for feed, note in notes.items():
-                self.set(feed, note)
-        else:
-            self._rebuild({**dict(self.items()), **notes})
+        """Replace many notes."""
+        feeds, start = sorted(notes), 0
+        while start < len(feeds):
+            places, block_notes = self._block(feeds[start])
+            part = feeds[start : (start := bisect_left(feeds, (feeds[start] | 0xFFFF) + 1, start))]
+            if not places or part[0] & 0xFFFF > places[-1]:  # as in a first frame, all of which is new
+                places.extend(map((0xFFFF).__and__, part))
+                block_notes.extend(map(notes.__getitem__, part))
+                self.is_changed = True
+            else:
+                for feed in part:
+                    self.set(feed, notes[feed])
+
+    def discard(self, feed: int) -> None:
+        """Forget one feed."""
+        (places, notes), place = self._block(feed), feed & 0xFFFF
+        index = bisect_left(places, place)
+        if index < len(places) and places[index] == place:
+            del places[index], notes[index]
+            self.is_changed = True
 
     def items(self) -> Iterator[tuple[int, int]]:
         """(feed, note) in the order of feed numbers."""
-        return zip(self._feeds, self._notes, strict=True)
+        for base, (places, notes) in self._based():
+            yield from zip(map(base.__or__, places), notes, strict=True)
+
+    def unlike(self, other: "Clock") -> "array[int]":
+        """The feeds of this clock on which `other` has another note, save -1, or none; in order."""
+        found = array("I")
+        for base, block in self._based():
+            number = base // _BLOCK
+            theirs = other._blocks[number] if number < len(other._blocks) else _EMPTY
+            found.extend(map(base.__or__, _unlike(block, theirs)))
+        return found
 
     def to_save(self, unconfirmed: FeedSet, denied: FeedSet) -> "Clock":
         """What a later session may start from: every receive bit off, without the feeds the peer has not confirmed.
@@ -139,40 +119,71 @@ class Clock:
         A -1 is left out where our word was -1 (`denied`) too: if both sides followed the feed later, and both
         remembered the -1 of the other, neither would ever speak of it again.
         """
-        kept = [
-            is_confirmed and (note != -1 or is_shared)
-            for note, is_confirmed, is_shared in zip(
-                self._notes, unconfirmed.lacks(self._feeds), denied.lacks(self._feeds), strict=True
-            )
-        ]
+        left_out = unconfirmed.copy()
+        for feed in denied:
+            if self.get(feed) == -1:
+                left_out.add(feed)
         clock = Clock()
-        clock._feeds = array("I", compress(self._feeds, kept))
-        clock._notes = array("i", [note | 1 for note in compress(self._notes, kept)])
+        for base, (places, notes) in self._based():
+            if left_out:
+                kept = left_out.lacks(map(base.__or__, places))
+                places, notes = array("H", compress(places, kept)), array("i", compress(notes, kept))
+            raw = bytearray(notes.tobytes())
+            raw[_LOWEST::_U32] = raw[_LOWEST::_U32].translate(_ODD)
+            clock._blocks.append((places[:], array("i", bytes(raw))))
         return clock
 
     def pack(self) -> bytes:
-        """The clock as bytes: all feed numbers, then all notes."""
-        return _little_endian(self._feeds).tobytes() + _little_endian(self._notes).tobytes()
+        """The clock as bytes, little-endian: CRC-32 of what follows; for each block the number of its feeds (u32),
+        their places (u16 each), their notes (i32 each).
+        """
+        packed = b"".join(
+            len(places).to_bytes(_U32, "little") + _little_endian(places).tobytes() + _little_endian(notes).tobytes()
+            for places, notes in self._blocks
+        )
+        return zlib.crc32(packed).to_bytes(_U32, "little") + packed
 
     @classmethod
     def unpack(cls, packed: bytes) -> "Clock":
         """The reverse of `pack`. Raises EbtError when it is not the work of `pack`."""
-        half, rest = divmod(len(packed), 2)
-        if rest or len(packed) % _ENTRY:
-            raise EbtError(f"a packed clock cannot have {len(packed)} bytes")
-        clock = cls()
-        clock._feeds = _little_endian(array("I", packed[:half]))
-        clock._notes = _little_endian(array("i", packed[half:]))
-        if any(low >= high for low, high in zip(clock._feeds, clock._feeds[1:], strict=False)):
-            raise EbtError("the feeds of a packed clock are not in order")
-        if clock._notes and min(clock._notes) < -1:
-            raise EbtError("a packed clock holds a number that is no note")
+        if len(packed) < _U32 or zlib.crc32(memoryview(packed)[_U32:]) != int.from_bytes(packed[:_U32], "little"):
+            raise EbtError(f"{len(packed)} bytes are not a packed clock")
+        clock, start = cls(), _U32
+        while start < len(packed):
+            count = int.from_bytes(packed[start : (start := start + _U32)], "little")
+            places = array("H", packed[start : (start := start + 2 * count)])
+            notes = array("i", packed[start : (start := start + 4 * count)])
+            clock._blocks.append((_little_endian(places), _little_endian(notes)))
         return clock
 
-    def _rebuild(self, notes: Mapping[int, int]) -> None:
-        feeds = sorted(notes)
-        self._feeds = array("I", feeds)
-        self._notes = array("i", [notes[feed] for feed in feeds])
+    def _block(self, feed: int) -> Block:
+        """Where a feed belongs."""
+        blocks = self._blocks
+        while feed >> 16 >= len(blocks):
+            blocks.append((array("H"), array("i")))
+        return blocks[feed >> 16]
+
+    def _based(self) -> Iterator[tuple[int, Block]]:
+        """The blocks, each with its first feed number."""
+        return zip(range(0, len(self._blocks) << 16, _BLOCK), self._blocks, strict=True)
+
+
+_EMPTY: Block = (array("H"), array("i"))
+
+
+def _unlike(mine: Block, theirs: Block) -> list[int]:
+    """The places where my notes are not theirs. Of two halves one is often the same, which takes no time to see."""
+    (places, notes), (their_places, their_notes) = mine, theirs
+    if places == their_places and notes == their_notes:
+        return []
+    if len(places) <= _FEW:
+        said = dict(zip(their_places, their_notes, strict=True))
+        return [place for place, note in zip(places, notes, strict=True) if said.get(place, ABSENT) not in (note, -1)]
+    half = len(places) // 2
+    their_half = bisect_left(their_places, places[half])
+    return _unlike((places[:half], notes[:half]), (their_places[:their_half], their_notes[:their_half])) + _unlike(
+        (places[half:], notes[half:]), (their_places[their_half:], their_notes[their_half:])
+    )
 
 
 def _little_endian(numbers: "array[int]") -> "array[int]":

@@ -3,7 +3,7 @@
 A session keeps the peer's clock and *marks*: this feed may need a note, this feed may need messages. Every mark is
 judged anew, against the state of that moment, when the peer's sender drains it (`next_notes`, `next_slice`). So nothing
 that waits can be out of date, a slow peer costs a set of feed numbers and never a message, and an idle session has no
-marks.
+marks. It costs its clock, and a bit for each feed in the sets of what was said.
 
 The rules are those of the reference implementation (epidemic-broadcast-trees), as far as they matter to the peer:
 
@@ -14,28 +14,25 @@ The rules are those of the reference implementation (epidemic-broadcast-trees), 
 * Send messages only of feeds for which the peer's last note asked for them, in order, from where that note says. A peer
   that does not ask and is behind gets a note whenever we have more.
 * A lower number than before is believed: the peer may have lost data.
+
+What a peer has that comes back with nothing new is known in bulk: its saved clock is compared with that of a peer who
+is level (`Replicator.level`), and the *opening*, our first clock, walks along those feeds alone on which the two
+differ. On the others nothing need be said, but the peer has to hear of the next message: see `interest`.
 """
 
-from collections.abc import Callable, Iterable, Mapping
-from enum import Enum
+from array import array
+from bisect import bisect_left
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING, NamedTuple
 
-from pub.errors import InvalidReference
-from pub.protocol.clocks import ABSENT, Clock, FeedSet, UnknownFeeds
-from pub.protocol.ebt import MAX_NOTE, encode_note
-from pub.protocol.refs import feed_id, feed_key
+from pub.protocol.arrivals import Arrivals, Expectation
+from pub.protocol.clocks import ABSENT, Clock
+from pub.protocol.ebt import encode_note
+from pub.protocol.feedsets import FeedSet, UnknownFeeds
+from pub.protocol.refs import feed_id
 
 if TYPE_CHECKING:
     from pub.protocol.replicator import Replicator
-
-
-class Expectation(Enum):
-    """What an arriving message is to us."""
-
-    NEXT = "next"  # hand it in; it counts as submitted from now on
-    DUPLICATE = "duplicate"
-    GAP = "gap"
-    NOT_WANTED = "not wanted"
 
 
 class Slice(NamedTuple):
@@ -49,9 +46,9 @@ class ReplicatorSession:
     """One peer, from `Replicator.open` to `close`. `peer_feed` is its own feed; set it when the feed gets a number."""
 
     __slots__ = (
-        *("_clock", "_denied", "_dirty", "_dropped", "_is_hidden", "_may_speak", "_opening", "_owes_frame"),
-        *("_pending", "_refused", "_replicator", "_submitted", "_told", "_turn", "_unconfirmed", "_unknown"),
-        *("benched", "bit", "cursor", "heard", "peer_feed", "slot"),
+        *("_arrivals", "_denied", "_dirty", "_has_begun", "_is_hidden", "_may_speak", "_opening", "_owes_frame"),
+        *("_pending", "_refused", "_replicator", "_turn", "_unconfirmed", "_unknown"),
+        *("asked", "benched", "bit", "clock", "cursor", "heard", "peer_feed", "slot", "told"),
     )
 
     def __init__(
@@ -67,23 +64,24 @@ class ReplicatorSession:
         self.bit = 1 << slot
         self.peer_feed = peer_feed
         self.heard = 0.0  # when it last sent a message that we wanted
+        self.asked = FeedSet()  # where we ever made it the sender
         self.benched: dict[int, float] = {}  # feed -> until when it is not asked
         self.cursor = 0  # how far this session has walked along replicator.followed
         self._replicator = replicator
-        self._clock = clock
+        self.clock = clock
         self._is_hidden = is_hidden
         self._may_speak = speaks_first
+        self._has_begun = False
         self._owes_frame = True
-        self._opening = len(replicator.followed)  # up to here the walk is our first clock, behind it new follows
-        self._told = FeedSet()  # our last word on these was a note
+        self._opening = array("I")  # the feeds, in order, that our first clock still has to consider; last ones first
+        self.told = FeedSet()  # our last word on these was a note
         self._denied = FeedSet()  # our last word on these was -1
         self._unconfirmed = FeedSet()  # we sent messages of these, and cannot know whether they arrived
-        self._refused: set[int] = set()  # what the peer sent of these was no continuation
+        self._refused = FeedSet()  # what the peer sent of these was no continuation
         self._pending: set[int] = set()  # these may need a note
         self._dirty: set[int] = set()  # these may need messages
         self._turn: list[int] = []  # the dirty feeds still to be served in this round
-        self._dropped = FeedSet()  # we dropped messages of these: what still comes may be a gap of our making
-        self._submitted: dict[int, int] = {}  # feed -> last sequence handed in and not yet appended
+        self._arrivals = Arrivals(self, replicator)
         self._unknown = UnknownFeeds()
 
     # --- what the peer says -------------------------------------------------------------------------------
@@ -96,33 +94,24 @@ class ReplicatorSession:
         """The first half of `receive_notes`, for a part of a large note object: the notes of feeds that have a number
         here. Those of other feeds are remembered, what is no note of no feed is skipped.
         """
-        number_of = self._replicator.numbers.get
-        known: dict[int, int] = {}
-        for text, note in notes:
-            if type(note) is not int or not -1 <= note <= MAX_NOTE:
-                continue
-            try:
-                key = feed_key(text)
-            except InvalidReference:
-                continue
-            feed = number_of(key)
-            if feed is not None:
-                known[feed] = note
-            elif not self._unknown.remember(key, note):
-                self._replicator.limit_hits["unknown_wants"] += 1
+        known, missed = self._unknown.sift(notes, self._replicator.numbers)
+        self._replicator.limit_hits["unknown_wants"] += missed
         return known
 
-    def heed_notes(self, known: Mapping[int, int], now: float) -> None:
-        """The second half of `receive_notes`: all at once, since our first words depend on all of the peer's."""
+    def heed_notes(self, known: Mapping[int, int], now: float, *, is_whole: bool = True) -> None:
+        """The second half of `receive_notes`. Of a large note object all parts but the last are not `is_whole`, since
+        our first words depend on all of the peer's.
+        """
         replicator = self._replicator
         replicator.senders.now = now
-        if not self._may_speak:
-            self._may_speak = True
-            self._opening = len(replicator.followed)
-        self._clock.update(known)
+        if not self._has_begun:
+            self.begin()
+        self.clock.update(known)
         for feed, note in known.items():
             self._unconfirmed.discard(feed)
             self._heed(feed, note)
+        if is_whole:
+            self._may_speak = True
         if self.has_work:
             replicator.woken[self] = None
 
@@ -130,30 +119,7 @@ class ReplicatorSession:
         """What a message that arrives from the peer is to us. One that is NEXT counts as submitted, until the head of
         its feed has reached it, or until `refused` or `withdrawn`. A gap, unless we made it, refuses the peer we asked.
         """
-        replicator = self._replicator
-        head, submitted = replicator.heads[feed], self._submitted.get(feed, 0)
-        last = max(head, submitted)
-        if not submitted and not (feed in self._told and self.shares(feed)):
-            self._drop(feed)
-            return Expectation.NOT_WANTED
-        if sequence == last + 1:
-            if not submitted:
-                replicator.in_flight[feed] = replicator.in_flight.get(feed, 0) | self.bit
-                replicator.senders.now = now
-                self._dropped.discard(feed)
-                if self.benched.pop(feed, None) is not None and self.sequence(feed) > head:
-                    replicator.senders.announced(feed, self)  # it sends after all
-            self._submitted[feed] = sequence
-            self.heard = now
-            return Expectation.NEXT
-        if sequence <= last:
-            self._repeated(feed, sequence, head)
-            return Expectation.DUPLICATE
-        if feed in self._dropped:
-            return Expectation.NOT_WANTED
-        if replicator.senders.by_feed.get(feed) is self:
-            self.refused(feed)
-        return Expectation.GAP
+        return self._arrivals.expects(feed, sequence, now)
 
     def refused(self, feed: int) -> None:
         """What the peer sent of this feed is not valid: no more of this feed with this peer in this session."""
@@ -163,9 +129,8 @@ class ReplicatorSession:
 
     def withdrawn(self, feed: int) -> None:
         """What was handed in could not be stored, through no fault of the peer: `Senders.resume` asks for it again."""
-        if (last := self._submitted.get(feed)) is not None:
-            self.forget_submitted(feed)
-            self._clock.advance(feed, last)  # it has that much, even if it never said so
+        if (last := self._arrivals.withdraw(feed)) is not None:
+            self.clock.advance(feed, last)  # it has that much, even if it never said so
             self._replicator.senders.release(feed, self)
             self._replicator.senders.announced(feed, self)
             self.note_later(feed)
@@ -173,17 +138,25 @@ class ReplicatorSession:
     def visibility_changed(self, feed: int) -> None:
         """The author of this feed has blocked or unblocked the peer (`is_hidden` answers for it)."""
         if self.shares(feed):
-            self._heed(feed, self._clock.get(feed))
+            self._heed(feed, self.clock.get(feed))
         else:
             self._part_with(feed)
-            if feed in self._told:
+            if feed in self.told:
                 self._pending.add(feed)
         self._replicator.woken[self] = None
 
-    def close(self) -> Clock:
-        """End the session. Returns what to save for the next one with this peer: only what it told us it has."""
+    def close(self) -> None:
+        """End the session."""
         self._replicator.closed(self)
-        return self._clock.to_save(self._unconfirmed, self._denied)
+
+    @property
+    def has_learned(self) -> bool:
+        """Whether `clock_to_save` differs from the clock that the session began with."""
+        return self.clock.is_changed
+
+    def clock_to_save(self) -> Clock:
+        """What the next session with this peer may begin with: only what it told us it has."""
+        return self.clock.to_save(self._unconfirmed, self._denied)
 
     # --- what we say --------------------------------------------------------------------------------------
 
@@ -195,6 +168,7 @@ class ReplicatorSession:
             or self._pending
             or self._dirty
             or self._unknown.unanswered
+            or self._opening
             or self.cursor < len(self._replicator.followed)
         )
 
@@ -214,12 +188,18 @@ class ReplicatorSession:
                 feed = self._pending.pop()
                 notes[feed_id(keys[feed])] = self._word_on(feed)
             elif self._unknown.unanswered:
-                notes[feed_id(self._unknown.unanswered.popitem()[0])] = -1
+                notes[feed_id(self._unknown.answer())] = -1
+            elif self._opening:
+                self._consider(self._opening.pop(), is_opening=True)
             elif self.cursor < len(followed):
                 self.cursor += 1
-                self._consider(followed[self.cursor - 1], self.cursor <= self._opening)
+                self._consider(followed[self.cursor - 1], is_opening=False)
             else:
                 break
+        if not self._pending:
+            self._pending.clear()  # gives its memory back, which `pop` does not
+        if not self._opening:
+            self._opening = array("I")  # likewise
         if not notes and not self._owes_frame:
             return None
         self._owes_frame = False
@@ -229,7 +209,7 @@ class ReplicatorSession:
         """Which messages to send next, a feed at a time in turn; None when there are none, or notes must go first."""
         if self._owes_frame:
             return None
-        heads, clock, dirty = self._replicator.heads, self._clock, self._dirty
+        heads, clock, dirty = self._replicator.heads, self.clock, self._dirty
         while dirty:
             if not self._turn:
                 self._turn = list(dirty)
@@ -239,18 +219,44 @@ class ReplicatorSession:
                 return Slice(feed, note >> 1)
             dirty.discard(feed)
         self._turn.clear()
+        dirty.clear()  # gives its memory back
         return None
 
     def sent(self, feed: int, sequence: int) -> None:
         """Messages of a feed up to `sequence` are on their way. Say so when they are queued, before waiting for the
         peer to take them: a note that arrives while waiting is the newer word.
         """
-        self._clock.advance(feed, sequence)
+        self.clock.advance(feed, sequence)
+        self.clock.is_changed = True  # even if the peer has just asked for what it had before
         self._unconfirmed.add(feed)
         if sequence >= self._replicator.heads[feed]:
             self._dirty.discard(feed)
 
     # --- for the replicator -------------------------------------------------------------------------------
+
+    def begin(self) -> None:
+        """From now on the first clock can be said: it considers what we follow now, all else comes by `followed`."""
+        replicator = self._replicator
+        self._has_begun = True
+        self._opening = replicator.level.unlike(self.clock)
+        if self.peer_feed in replicator.replicated:
+            self._consider_in_opening(self.peer_feed)
+        self.cursor = len(replicator.followed)
+        if len(self.clock):
+            replicator.interest.restore(self)
+
+    def interests(self) -> Iterator[int]:
+        """The feeds that the peer replicates."""
+        return (feed for feed, note in self.clock.items() if note >= 0)
+
+    def is_restored(self, feed: int) -> bool:
+        """Whether the peer shall hear of a feed because of the clock we began with. In the opening it will anyway."""
+        if self.clock.get(feed) < 0 or not self.shares(feed):
+            return False
+        if self._owes_frame or self._opening:
+            self._consider_in_opening(feed)
+            return False
+        return True
 
     def shares(self, feed: int) -> bool:
         """Whether we replicate this feed with this peer."""
@@ -258,7 +264,7 @@ class ReplicatorSession:
 
     def sequence(self, feed: int) -> int:
         """How far the peer has a feed; negative when it never said, or does not replicate it."""
-        return self._clock.get(feed) >> 1
+        return self.clock.get(feed) >> 1
 
     def note_later(self, feed: int) -> None:
         """Our word on this feed has changed."""
@@ -267,45 +273,43 @@ class ReplicatorSession:
 
     def offer(self, feed: int, head: int) -> bool:
         """Our head of this feed is now `head`. False if the peer has nothing to do with the feed after all."""
-        note = self._clock.get(feed)
+        note = self.clock.get(feed)
         if note < 0:
             return False
         if note >> 1 < head:
-            if note & 1:
+            if not note & 1:
+                self._dirty.add(feed)
+            elif self.shares(feed):
                 self._replicator.senders.release(feed, self)  # it is behind us, and gets the feed from elsewhere
                 self._pending.add(feed)
             else:
-                self._dirty.add(feed)
+                return False
             self._replicator.woken[self] = None
         return True
 
     def landed(self, feed: int, head: int) -> None:
         """Some of what the peer sent of a feed is appended (or somebody else's copy of it)."""
-        last = self._submitted.get(feed)
-        if last is None:
-            return
-        self._clock.advance(feed, min(last, head))
-        if last <= head:
-            del self._submitted[feed]
-        else:
-            self._replicator.in_flight[feed] = self._replicator.in_flight.get(feed, 0) | self.bit
+        self._arrivals.landed(feed, head)
 
     def rewind(self, cursor: int) -> None:
         """The list of followed feeds was written anew; what it holds from `cursor` on is to be announced."""
         self.cursor = cursor
-        self._opening = 0
 
     def forget_submitted(self, feed: int) -> None:
         """What this peer handed in of a feed does not count."""
-        if self._submitted.pop(feed, None) is not None:
-            self._dropped.add(feed)
+        self._arrivals.withdraw(feed)
 
     # --- within -------------------------------------------------------------------------------------------
+
+    def _consider_in_opening(self, feed: int) -> None:
+        index = bisect_left(self._opening, feed)
+        if index == len(self._opening) or self._opening[index] != feed:
+            self._opening.insert(index, feed)
 
     def _heed(self, feed: int, note: int) -> None:
         """The peer's note of a feed we know."""
         if not self.shares(feed):
-            if feed not in self._denied and (note != -1 or feed not in self._told):
+            if feed not in self._denied and (note != -1 or feed not in self.told):
                 self._pending.add(feed)
             return
         replicator = self._replicator
@@ -314,7 +318,7 @@ class ReplicatorSession:
             self._mind(feed, note, head)
         if sequence <= head and feed in senders.awaited:
             senders.caught_up(feed, self)
-        if feed not in self._told:
+        if feed not in self.told:
             senders.volunteer(feed, self)
             self._pending.add(feed)
         elif note == -1:
@@ -325,8 +329,7 @@ class ReplicatorSession:
     def _mind(self, feed: int, note: int, head: int) -> None:
         """The peer replicates this feed: remember to keep it up to date, and ask for what it has more than we."""
         replicator = self._replicator
-        interested = replicator.interested
-        interested[feed] = interested.get(feed, 0) | self.bit
+        replicator.interest.add(feed, self)
         if note >> 1 > head:
             replicator.senders.announced(feed, self)
         elif not note & 1 and note >> 1 < head:
@@ -334,14 +337,14 @@ class ReplicatorSession:
 
     def _consider(self, feed: int, is_opening: bool) -> None:
         """The walk along the followed feeds has come to this one: does the peer have to hear of it?"""
-        if (is_opening and feed in self._told) or not self.shares(feed):
+        if (is_opening and feed in self.told) or not self.shares(feed):
             return  # told already: the peer mentioned it before we came here
         replicator = self._replicator
         note, head = self._recall(feed), replicator.heads[feed]
         if note == -1:
             if is_opening:
                 return
-            self._clock.set(feed, 1)  # that answered an earlier word of ours: let it hear of the next message too
+            self.clock.set(feed, 1)  # that answered an earlier word of ours: let it hear of the next message too
             self._mind(feed, 1, head)
         else:
             if note >= 0:
@@ -354,38 +357,25 @@ class ReplicatorSession:
 
     def _recall(self, feed: int) -> int:
         """The peer's last note, even if it came when the feed had no number."""
-        note = self._clock.get(feed)
+        note = self.clock.get(feed)
         if note == ABSENT and (note := self._unknown.take(self._replicator.keys[feed])) != ABSENT:
-            self._clock.set(feed, note)
+            self.clock.set(feed, note)
         return note
 
     def _word_on(self, feed: int) -> int:
         if self.shares(feed):
-            self._told.add(feed)
+            self.told.add(feed)
             self._denied.discard(feed)
             return encode_note(self._replicator.heads[feed], self._replicator.senders.by_feed.get(feed) is self)
-        self._told.discard(feed)
+        self.told.discard(feed)
         self._denied.add(feed)
+        self.clock.is_changed = True  # a -1 of the peer's may not be saved now
         return -1
-
-    def _drop(self, feed: int) -> None:
-        """A message of a feed we do not want: say so, if the peer may think that we do."""
-        self._dropped.add(feed)
-        if feed in self._told:
-            self.note_later(feed)
-
-    def _repeated(self, feed: int, sequence: int, head: int) -> None:
-        """The peer sent what we have. While it owes us more this is an overlap; else it need not send us this feed."""
-        self._clock.advance(feed, min(sequence, head))
-        senders = self._replicator.senders
-        if sequence <= head and senders.by_feed.get(feed) is self and feed not in senders.awaited:
-            senders.release(feed, self)
-            self.note_later(feed)
 
     def _part_with(self, feed: int) -> None:
         """Nothing of this feed to or from this peer any more."""
         replicator = self._replicator
-        self._submitted.pop(feed, None)
+        self._arrivals.forget(feed)
         self._dirty.discard(feed)
-        replicator.interested[feed] = replicator.interested.get(feed, 0) & ~self.bit
+        replicator.interest.discard(feed, self)
         replicator.senders.release(feed, self)

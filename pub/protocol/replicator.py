@@ -4,15 +4,15 @@ A `Replicator` knows the feeds we replicate and the sessions with our peers. The
 and `heads` are live views of it), hands in what peers say (`replication`), calls `appended` once per feed after each
 commit, and lets the sessions in `woken` speak. The machine never calls out, except to ask `is_hidden`.
 
-To whom a new message goes: per feed a bitmap over session slots holds the peers that mentioned the feed. Those that
-asked for messages are served from the log, the others get a note when they are behind. A bit may be stale (the peer is
-gone, its slot is used again, it wants the feed no more); the clock of the session shows it and the bit is cleared when
-it is met, so that closing a session does not have to visit every feed. An append costs O(interested peers).
+What to say first: a peer with whom we never spoke hears of every feed that we replicate, one that returns of those that
+have changed. `level` is the clock of a peer who has exactly what we have; it moves with our heads, so that opening a
+session only has to compare two clocks.
 
-What to say first: replicated feeds are appended to one list which every session walks with a cursor of its own. So the
-first frame and a later follow are the same thing, and following a feed costs nothing per peer until that peer is ready
-to be written to. What a peer wanted of the feed while we did not have it takes effect there, without the peer's help.
+What to say of feeds that we follow later: they are appended to one list which every session walks with a cursor of its
+own. So following a feed costs nothing per peer until that peer is ready to be written to. What a peer wanted of the
+feed while we did not have it takes effect there, without the peer's help.
 
+To whom a new message goes is the business of `interest`.
 Whom we ask for a feed is the business of `senders`.
 """
 
@@ -21,8 +21,10 @@ from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 
 from pub.protocol.clocks import Clock
+from pub.protocol.interest import Interest
 from pub.protocol.replication import ReplicatorSession
-from pub.protocol.senders import Senders, Slots
+from pub.protocol.senders import Senders
+from pub.protocol.slots import Slots
 
 MAX_REPETITIONS = 1000  # entries of feeds followed again, beyond which the list of followed feeds is written anew
 
@@ -30,6 +32,13 @@ MAX_REPETITIONS = 1000  # entries of feeds followed again, beyond which the list
 def never(_feed: int) -> bool:
     """No author blocks this peer."""
     return False
+
+
+def level_note(head: int) -> int:
+    """What a saved clock holds of a feed if the peer has it as far as we. The reference speaks of feeds without a
+    message in any case, so there 0, which no saved clock holds.
+    """
+    return head << 1 | 1 if head else 0
 
 
 class Replicator:
@@ -45,8 +54,9 @@ class Replicator:
         "followed",
         "heads",
         "in_flight",
-        "interested",
+        "interest",
         "keys",
+        "level",
         "limit_hits",
         "numbers",
         "replicated",
@@ -62,11 +72,12 @@ class Replicator:
         self.limit_hits: Counter[str] = Counter()
         self.replicated: set[int] = set()
         self.followed = array("I")  # in the order of replicate(); a feed that was stopped and resumed is there twice
-        self.interested: dict[int, int] = {}  # feed -> slots of the sessions whose peer replicates it
+        self.level = Clock()
         self.in_flight: dict[int, int] = {}  # feed -> slots of the sessions whose messages are being appended
         self._sessions: dict[ReplicatorSession, None] = {}  # likewise
         self._slots = Slots()
         self.senders = Senders(heads, self._slots)
+        self.interest = Interest(self._slots)
 
     def replicate(self, feed: int, ask: bool = True) -> None:
         """Announce a feed, pass it on and ask for it. Without `ask` it is asked for only where a peer shows more of it
@@ -79,6 +90,7 @@ class Replicator:
         if feed in self.replicated:
             return
         self.replicated.add(feed)
+        self.level.set(feed, level_note(self.heads[feed]))
         self.followed.append(feed)
         if len(self.followed) > 2 * len(self.replicated) + MAX_REPETITIONS:
             self._rewrite_followed()
@@ -88,6 +100,7 @@ class Replicator:
     def stop_replicating(self, feed: int) -> None:
         """Neither pass on nor take this feed any more. A peer is told when it mentions the feed again or sends it."""
         self.replicated.discard(feed)
+        self.level.discard(feed)
         self.senders.forget(feed)
         for _, session in self._slots.each(self.in_flight.pop(feed, 0)):
             if session is not None:
@@ -111,8 +124,10 @@ class Replicator:
         """
         slot = self._slots.take()
         session = ReplicatorSession(self, slot, speaks_first, peer_feed, saved or Clock(), is_hidden)
-        self._slots[slot] = session
+        self._slots.fill(slot, session)
         self._sessions[session] = self.woken[session] = None
+        if speaks_first:
+            session.begin()
         return session
 
     def appended(self, feed: int) -> None:
@@ -123,13 +138,9 @@ class Replicator:
                 session.landed(feed, head)
         if feed not in self.replicated:
             return
+        self.level.set(feed, level_note(head))
         self.senders.moved(feed, head)
-        gone = 0
-        for bit, session in self._slots.each(self.interested.get(feed, 0)):
-            if session is None or not session.offer(feed, head):
-                gone |= bit
-        if gone:
-            self.interested[feed] &= ~gone
+        self.interest.appended(feed, head)
 
     def next_timeout(self) -> float | None:
         """When `timeout` wants to be called, or None."""
@@ -141,7 +152,8 @@ class Replicator:
 
     def closed(self, session: ReplicatorSession) -> None:
         """Part of `ReplicatorSession.close`."""
-        self._slots[session.slot] = None
+        self._slots.leave(session.slot)
+        self.interest.leave(session)
         self._sessions.pop(session, None)
         self.woken.pop(session, None)
         self.senders.leave(session)

@@ -13,9 +13,11 @@ Who announced more than we have is a bitmap over session slots. A bit is a hint:
 bit whose session is gone, or has nothing more, is cleared when it is met.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from itertools import chain
 from typing import TYPE_CHECKING
+
+from pub.protocol.slots import Slots
 
 if TYPE_CHECKING:
     from pub.protocol.replication import ReplicatorSession
@@ -24,33 +26,6 @@ STALL_SECONDS = 3.0  # the reference's patience with a peer that announced more 
 LINGER_SECONDS = 30.0  # a peer that sends other feeds meanwhile may be busy, but then another gets its chance
 BENCH_SECONDS = 30.0  # long enough that a liar costs us little, short enough for a peer that only hung
 TICK_SECONDS = 1.0  # how often the awaited feeds are looked through
-
-
-class Slots:
-    """The open sessions, by small numbers that are used again; a set of sessions is a bitmap over them."""
-
-    __slots__ = ("_sessions",)
-
-    def __init__(self) -> None:
-        self._sessions: list[ReplicatorSession | None] = []
-
-    def take(self) -> int:
-        """The lowest free slot: low numbers keep the bitmaps short."""
-        if None in self._sessions:
-            return self._sessions.index(None)
-        self._sessions.append(None)
-        return len(self._sessions) - 1
-
-    def __setitem__(self, slot: int, session: "ReplicatorSession | None") -> None:
-        self._sessions[slot] = session
-
-    def each(self, bits: int) -> "Iterator[tuple[int, ReplicatorSession | None]]":
-        """(bit, session) for every bit, lowest first; None where the session is gone."""
-        sessions = self._sessions
-        while bits:
-            bit = bits & -bits
-            bits ^= bit
-            yield bit, sessions[bit.bit_length() - 1]
 
 
 class Senders:
@@ -137,7 +112,8 @@ class Senders:
         if self.by_feed.get(feed) is session:
             del self.by_feed[feed]
             self.awaited.pop(feed, None)
-            self._settle(feed, session)
+            if feed in self._ahead:
+                self._settle(feed, session)
 
     def bench(self, feed: int, session: "ReplicatorSession") -> None:
         """Do not ask this session for a feed for a while."""
@@ -162,7 +138,7 @@ class Senders:
     def leave(self, session: "ReplicatorSession") -> None:
         """The session is closed (its slot is empty already)."""
         self._benches.pop(session, None)
-        for feed in [feed for feed, sender in self.by_feed.items() if sender is session]:
+        for feed in session.asked:
             self.release(feed, session)
 
     def next_timeout(self) -> float | None:
@@ -201,6 +177,7 @@ class Senders:
         if old is not None:
             old.note_later(feed)
         self.by_feed[feed] = session
+        session.asked.add(feed)
         session.note_later(feed)
         if session.sequence(feed) > self._heads[feed]:
             self.awaited[feed] = self.now

@@ -7,15 +7,16 @@ costs: the log is the queue.
 """
 
 from collections import Counter
+from collections.abc import Iterable, Iterator
 from functools import partial
 from itertools import islice
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 import msgspec
 import structlog
 import trio
 
-from pub.errors import RpcError, StoringStopped
+from pub.errors import EbtError, RpcError, StoringStopped
 from pub.net.connection import Connection
 from pub.net.methods import Method, Methods
 from pub.net.roles import Role
@@ -33,13 +34,14 @@ from pub.rpc.resends import Resends
 from pub.store.log import Appender, Changes
 
 log = structlog.get_logger()
+T = TypeVar("T")
 
 NAME = ("ebt", "replicate")
 VERSION = 3
 FORMAT = "classic"
 CLOCK_LIMIT = 8 << 20  # bytes of one frame: the clock of 130,000 feeds at 60 bytes a note
 NOTES_PER_TURN = 1000  # of a peer's, before others get their turn: 2 ms
-NOTES_PER_FRAME = 5000  # 300 KB of notes in one packet: between them, messages of other feeds may pass
+NOTES_PER_FRAME = 1000  # 60 KB of notes in one packet, 3 ms: between them others get their turn
 RECONNECTED = "reconnected to peer"  # what the older of two sessions is told
 
 
@@ -73,7 +75,7 @@ class Replication:
         self._set_edges(changes.edges)
         for feed in changes.heads:
             self.replicator.appended(feed)
-        self.resends.committed(changes, self.replicator.interested)
+        self.resends.committed(changes, self.replicator.interest.has)
         self.wake()
 
     def _set_edges(self, edges: list[tuple[int, int, int]]) -> None:
@@ -143,14 +145,18 @@ class Replication:
 
     def _put_clocks(self, clocks: dict[bytes, bytes], appender: Appender) -> None:
         for key, clock in clocks.items():
-            self._pub.clocks.put(appender.txn, key, clock)
+            if self._pub.clocks.get(appender.txn, key) != clock:  # a peer that lost its own may have repeated it all
+                self._pub.clocks.put(appender.txn, key, clock)
 
     def _saved_clock(self, key: bytes) -> Clock | None:
         packed = self._unsaved.get(key)
         if packed is None and self._keeps_clock_of(key):
             with self._pub.store.read() as txn:
                 packed = self._pub.clocks.get(txn, key)
-        return None if packed is None else Clock.unpack(packed)
+        try:
+            return None if packed is None else Clock.unpack(packed)
+        except EbtError:  # as an older version wrote it: this greeting will be longer
+            return None
 
     def _keeps_clock_of(self, key: bytes) -> bool:
         """Only of those whose feeds we replicate, so that strangers cannot fill the disk."""
@@ -203,9 +209,9 @@ class Replication:
         """A session is over."""
         if self._streams.pop(ebt.session, None) is None:
             return
-        clock = ebt.session.close()
-        if self._keeps_clock_of(ebt.key):
-            self._unsaved[ebt.key] = clock.pack()
+        ebt.session.close()
+        if ebt.session.has_learned and self._keeps_clock_of(ebt.key):
+            self._unsaved[ebt.key] = ebt.session.clock_to_save().pack()
         if self._open.get(ebt.key) is ebt:
             del self._open[ebt.key]
         self.wake()
@@ -213,6 +219,8 @@ class Replication:
 
 class EbtStream:
     """One session: both ends of one ``ebt.replicate`` stream."""
+
+    __slots__ = ("_incoming", "_is_over", "_pub", "is_silent", "key", "session", "stream")
 
     def __init__(self, pub: Pub, stream: RpcStream, session: ReplicatorSession, *, is_silent: bool) -> None:
         self.stream = stream
@@ -274,13 +282,18 @@ class EbtStream:
     async def _receive_clock(self, body: bytes) -> None:
         async with self._pub.replication.clock_desk:
             notes, known = parse_clock(body), dict[int, int]()
-            left = iter(notes.items())
-            while not self._is_over and (part := list(islice(left, NOTES_PER_TURN))):
+            for part in _turns(notes.items()):
                 known |= self.session.sift_notes(part)
                 await trio.lowlevel.checkpoint()
-            if not self._is_over:
-                self.session.heed_notes(known, trio.current_time())
-                self._hear_of_own_feed(notes)
+                if self._is_over:
+                    return
+            for feeds in _turns(sorted(known)):
+                self.session.heed_notes({feed: known[feed] for feed in feeds}, trio.current_time(), is_whole=False)
+                await trio.lowlevel.checkpoint()
+                if self._is_over:
+                    return
+            self.session.heed_notes({}, trio.current_time())
+            self._hear_of_own_feed(notes)
 
     def _hear_of_own_feed(self, notes: Notes) -> None:
         """How far has the peer our own feed: more than we have, or all there is?"""
@@ -295,6 +308,12 @@ class EbtStream:
             self._pub.legacy.recover(self.stream.connection, self._pub.own)
         elif sequence == head and head and is_member:
             own_feed.unconfirmed = False
+
+
+def _turns(items: Iterable[T]) -> Iterator[list[T]]:
+    """What is done with a large clock before others get their turn."""
+    left = iter(items)
+    return iter(lambda: list(islice(left, NOTES_PER_TURN)), [])
 
 
 def replicate(pub: Pub, stream: RpcStream, args: list[Any]) -> None:

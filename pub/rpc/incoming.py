@@ -13,9 +13,9 @@ import trio
 
 from pub.errors import InvalidReference
 from pub.ingest.batch import NotStored, Submission
+from pub.protocol.arrivals import Expectation
 from pub.protocol.ebt import MessageFrame
 from pub.protocol.refs import feed_id, feed_key
-from pub.protocol.replication import Expectation
 from pub.rpc.context import Pub
 
 log = structlog.get_logger()

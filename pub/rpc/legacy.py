@@ -25,10 +25,10 @@ from pub.errors import EbtError, RpcError
 from pub.net.connection import Connection
 from pub.net.roles import Role
 from pub.net.rpcstream import RpcStream
+from pub.protocol.arrivals import Expectation
 from pub.protocol.ebt import MessageFrame, parse_frame
 from pub.protocol.muxrpc import CLOSED_TEXT, MAX_OPEN_REQUESTS, Kind
 from pub.protocol.refs import feed_id
-from pub.protocol.replication import Expectation
 from pub.rpc.context import Pub
 from pub.rpc.history import NAME
 from pub.rpc.incoming import Incoming

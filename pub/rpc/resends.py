@@ -4,7 +4,7 @@ Only such a peer was waiting, so feeds that no connected peer replicates are not
 back after a while, says nothing about the pub's pace. Of the messages of a feed that wait at once the first is timed.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable
 
 import trio
 
@@ -24,15 +24,15 @@ class Resends:
         self._metrics = metrics
         self._fresh: dict[int, tuple[int, float]] = {}  # feed → (sequence, when it was committed)
 
-    def committed(self, changes: Changes, interested: Mapping[int, int]) -> None:
-        """These messages are on disk now; ``interested`` are the feeds that a connected peer replicates, with bits."""
+    def committed(self, changes: Changes, is_wanted: Callable[[int], bool]) -> None:
+        """These messages are on disk now; ``is_wanted`` says of a feed if a connected peer replicates it."""
         fresh, now = self._fresh, trio.current_time()
         if len(fresh) + len(changes.heads) > MAX_FRESH:
             fresh.clear()
         if len(changes.heads) > MAX_FRESH:
             return
         for feed, sequence in dict(reversed(changes.appended)).items():  # of each feed the first message
-            if not interested.get(feed):
+            if not is_wanted(feed):
                 continue
             known = fresh.get(feed)
             if known is None or now - known[1] > FRESH_SECONDS:

@@ -6,7 +6,7 @@ import msgspec
 import pytest
 
 from pub.net.peer import MAX_HELD_BYTES
-from pub.protocol.clocks import MAX_UNKNOWN_WANTS
+from pub.protocol.feedsets import MAX_UNKNOWN_WANTS
 from pub.protocol.refs import feed_id
 from pub.rpc.ebt import CLOCK_LIMIT
 from tests.odd.house import House

@@ -3,10 +3,11 @@
 from array import array
 from collections.abc import Iterable
 
+from pub.protocol.arrivals import Expectation
 from pub.protocol.clocks import Clock
 from pub.protocol.ebt import encode_note
 from pub.protocol.refs import feed_id
-from pub.protocol.replication import Expectation, ReplicatorSession
+from pub.protocol.replication import ReplicatorSession
 from pub.protocol.replicator import Replicator
 
 CAROL, DAVE, ERIN = range(3)  # three feeds that the pub knows
@@ -40,6 +41,11 @@ class Pub:
 
     def number(self, text: str) -> int:
         return next(feed for feed in range(256) if feed_id(bytes([feed]) * 32) == text)
+
+    def part(self, session: ReplicatorSession) -> Clock:
+        """The session ends; what the next one with this peer begins with."""
+        session.close()
+        return Clock.unpack(session.clock_to_save().pack())
 
     def append(self, feed: int, sequence: int) -> None:
         self.heads[feed] = sequence

@@ -2,10 +2,11 @@
 
 import pytest
 
-from pub.protocol import clocks, replicator
+from pub.protocol import feedsets, replicator
+from pub.protocol.arrivals import Expectation
 from pub.protocol.ebt import encode_note
 from pub.protocol.refs import feed_id
-from pub.protocol.replication import Expectation, Slice
+from pub.protocol.replication import Slice
 from tests.protocol.people import ASK, CAROL, DAVE, ERIN, TELL, Pub
 
 
@@ -202,7 +203,7 @@ def test_a_want_of_a_feed_we_did_not_know_takes_effect_when_we_follow_it(pub: Pu
 
 
 def test_wants_of_unknown_feeds_are_bounded(pub: Pub, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(clocks, "MAX_UNKNOWN_WANTS", 2)
+    monkeypatch.setattr(feedsets, "MAX_UNKNOWN_WANTS", 2)
     alice = pub.meet()
     pub.hear(alice, dict.fromkeys(range(10, 15), (0, ASK)))
     assert pub.notes(alice) == {10: -1, 11: -1}
@@ -267,7 +268,7 @@ def test_what_we_sent_is_not_taken_for_received(pub: Pub) -> None:
     assert alice.next_slice() == Slice(CAROL, 3)
     alice.sent(CAROL, 5)
     assert alice.next_slice() is None
-    assert dict(alice.close().items()) == {DAVE: encode_note(4, TELL)}
+    assert dict(pub.part(alice).items()) == {DAVE: encode_note(4, TELL)}
 
 
 def test_what_the_peer_confirmed_is(pub: Pub) -> None:
@@ -275,16 +276,16 @@ def test_what_the_peer_confirmed_is(pub: Pub) -> None:
     pub.hear(alice, {CAROL: (3, ASK)})
     alice.sent(CAROL, 5)
     pub.hear(alice, {CAROL: (5, ASK)})
-    assert dict(alice.close().items()) == {CAROL: encode_note(5, TELL)}
+    assert dict(pub.part(alice).items()) == {CAROL: encode_note(5, TELL)}
 
 
 def test_two_refusals_are_not_remembered(pub: Pub) -> None:
     alice = pub.meet(-1, -1)
-    assert dict(alice.close().items()) == {CAROL: -1}  # of the other feed, we said -1 as well
+    assert dict(pub.part(alice).items()) == {CAROL: -1}  # of the other feed, we said -1 as well
 
 
 def test_a_peer_that_is_level_hears_nothing_until_there_is_more(pub: Pub) -> None:
-    saved = pub.meet(5).close()
+    saved = pub.part(pub.meet(5))
     alice = pub.replicator.open(speaks_first=True, peer_feed=None, saved=saved)
     assert pub.notes(alice) == {}
     assert alice.next_slice() is None

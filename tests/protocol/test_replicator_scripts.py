@@ -12,10 +12,11 @@ from typing import Any
 
 import pytest
 
+from pub.protocol.arrivals import Expectation
 from pub.protocol.clocks import Clock
 from pub.protocol.ebt import encode_note, parse_frame
 from pub.protocol.refs import feed_id
-from pub.protocol.replication import Expectation, ReplicatorSession
+from pub.protocol.replication import ReplicatorSession
 from pub.protocol.replicator import Replicator
 
 SCRIPTS = json.loads((Path(__file__).parent.parent / "vectors" / "ebt.json").read_text())["scenarios"]
@@ -165,7 +166,9 @@ class Stage:
             self.replicator.appended(feed)
 
     def close(self, name: str) -> dict[str, Any]:
-        self.saved[name] = clock = self.peers.pop(name).session.close()
+        session = self.peers.pop(name).session
+        session.close()
+        self.saved[name] = clock = session.clock_to_save()
         self.closed[name] = {FEEDS[feed]: note >> 1 for feed, note in clock.items()}
         return {name: ["END"]}
 

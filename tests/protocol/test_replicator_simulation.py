@@ -13,9 +13,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from pub.protocol.arrivals import Expectation
 from pub.protocol.clocks import Clock
 from pub.protocol.refs import feed_id
-from pub.protocol.replication import Expectation, ReplicatorSession
+from pub.protocol.replication import ReplicatorSession
 from pub.protocol.replicator import Replicator
 
 PUBS = 3
@@ -35,7 +36,8 @@ class Pub:
         self.heads = array("I")
         self.replicator = Replicator(self.keys, self.numbers, self.heads)
         self.sessions: dict[int, ReplicatorSession] = {}
-        self.saved: dict[int, Clock] = {}
+        self.saved: dict[int, bytes] = {}
+        self.restored: dict[int, bytes] = {}  # what was saved when the session began
         self.arrived: list[tuple[int, int]] = []  # (feed, sequence) handed in, not yet committed
         self.replicator.replicate(self.number(name), ask=False)
 
@@ -79,8 +81,11 @@ class World:
         for us, them in ((caller, callee), (callee, caller)):
             pub = self.pubs[us]
             self.wires[us, them] = deque()
+            pub.restored[them] = pub.saved.get(them, Clock().pack())
             pub.sessions[them] = pub.replicator.open(
-                speaks_first=us == callee, peer_feed=pub.numbers.get(KEYS[them]), saved=pub.saved.pop(them, None)
+                speaks_first=us == callee,
+                peer_feed=pub.numbers.get(KEYS[them]),
+                saved=Clock.unpack(pub.restored[them]),
             )
 
     def disconnect(self, one: int, other: int) -> None:
@@ -88,7 +93,14 @@ class World:
             return
         for us, them in ((one, other), (other, one)):
             del self.wires[us, them]
-            self.pubs[us].saved[them] = Clock.unpack(self.pubs[us].sessions.pop(them).close().pack())
+            pub = self.pubs[us]
+            session = pub.sessions.pop(them)
+            session.close()
+            clock = session.clock_to_save()
+            if session.has_learned:
+                pub.saved[them] = clock.pack()
+            else:
+                assert dict(clock.items()) == dict(Clock.unpack(pub.restored[them]).items())
             self.wants = {key: value for key, value in self.wants.items() if key[:2] != (us, them)}
             self.sent = {key: value for key, value in self.sent.items() if key[:2] != (us, them)}
 

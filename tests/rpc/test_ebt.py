@@ -353,7 +353,7 @@ async def test_a_feed_gone_quiet_cuts_no_save_short(
         await pub.follow(alice.keys.public, bob.keys.public)
         await (await replicate(line)).say(alice, 5)
         async with connect(pub, alice.keys) as other:
-            await replicate(other)
+            await (await replicate(other)).say(alice, 0)
             await pub.settle()
             monkeypatch.setattr(pub.rooms.ingest, "write", write_slowly)
         await trio.testing.wait_all_tasks_blocked()

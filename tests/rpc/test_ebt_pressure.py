@@ -8,8 +8,8 @@ import trio
 import trio.testing
 
 from pub.net.connection import SEND_BUFFER
-from pub.protocol.clocks import MAX_UNKNOWN_WANTS
 from pub.protocol.ebt import encode_note
+from pub.protocol.feedsets import MAX_UNKNOWN_WANTS
 from pub.protocol.muxrpc import Kind
 from pub.protocol.packets import BodyType
 from pub.protocol.refs import feed_id

@@ -10,6 +10,8 @@ from pub.errors import RpcError
 from pub.net.roles import Role
 from pub.protocol.muxrpc import Kind
 from pub.service.doors import role_of
+from pub.store.clocks import Clocks
+from pub.store.env import Txn
 from tests.ingest.people import Author
 from tests.pubs import RunningPub, connect, open_pub
 
@@ -110,6 +112,40 @@ async def test_the_next_greeting_of_a_member_is_short(tmp_path: Path) -> None:
         await pub.rooms.replication.save_clocks()
     async with open_pub(tmp_path, life=2) as pub:
         assert await clock_frame(pub, alice, {}) == {alice.keys.id: 0}
+
+
+async def test_a_session_that_taught_nothing_leaves_no_clock_to_write(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nor does one in which the peer repeated all it had."""
+    written = list[bytes]()
+    async with open_pub(tmp_path) as pub:
+        put = pub.rooms.clocks.put
+
+        def count(_clocks: Clocks, txn: Txn, peer: bytes, clock: bytes) -> None:
+            written.append(peer)
+            put(txn, peer, clock)
+
+        monkeypatch.setattr(Clocks, "put", count)
+        await pub.follow(ALICE.keys.public, BOB.keys.public)
+        first = await clock_frame(pub, ALICE, {})
+        said = {feed: note | 1 for feed, note in first.items()}
+        for notes, writes in ((said, 1), ({}, 1), (said, 1), (said | {BOB.keys.id: -1}, 2)):
+            await clock_frame(pub, ALICE, notes)
+            await pub.rooms.replication.save_clocks()
+            assert written == [ALICE.keys.public] * writes
+
+
+async def test_a_clock_that_cannot_be_read_makes_the_greeting_long(tmp_path: Path) -> None:
+    async with open_pub(tmp_path) as pub:
+        await pub.follow(ALICE.keys.public, BOB.keys.public)
+        await pub.take_in([BOB.write()])
+        first = await clock_frame(pub, ALICE, {})
+        await clock_frame(pub, ALICE, {feed: note | 1 for feed, note in first.items()})
+        await pub.rooms.replication.save_clocks()
+        assert len(await clock_frame(pub, ALICE, {})) < len(first)
+        await pub.rooms.ingest.write(lambda appender: pub.rooms.clocks.put(appender.txn, ALICE.keys.public, b"odd"))
+        assert await clock_frame(pub, ALICE, {}) == first
 
 
 async def test_the_clock_of_a_stranger_is_not_kept(tmp_path: Path) -> None:

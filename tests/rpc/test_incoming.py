@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
+from pub.protocol.arrivals import Expectation
 from pub.protocol.ebt import MessageFrame
-from pub.protocol.replication import Expectation
 from pub.rpc.incoming import Incoming
 from tests.ingest.people import Author
 from tests.pubs import RunningPub, open_pub
