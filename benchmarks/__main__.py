@@ -15,7 +15,7 @@ from benchmarks.connection import LoadFailed
 from benchmarks.dataset import FOLDER, Shape
 from benchmarks.meter import raise_descriptor_limit, wait_rest
 from benchmarks.peers import COMMANDS, NODE_MODULES, OURS, THEIRS, start
-from benchmarks.plan import LOADS, Scene, Sizes, scenes
+from benchmarks.plan import EVERY_LOAD, LOADS, Scene, Sizes, scenes
 from benchmarks.report import Report, machine
 
 RESULTS = Path(__file__).parent / "results"
@@ -40,6 +40,7 @@ def main() -> None:
         "runs": arguments.runs,
         "sizes": asdict(sizes),
         "steps": report.steps(),
+        "goals": report.goals(),
         "failures": report.failures,
     }
     path = arguments.out or RESULTS / f"{datetime.now():%Y%m%d-%H%M%S}.json"
@@ -51,11 +52,17 @@ def main() -> None:
 
 def _run(scene: Scene, kind: str, report: Report, only: frozenset[str]) -> None:
     """One scene on one fresh peer. What fails has no figure, nor have the steps after it; the others go on."""
+    steps = [step for step in scene if kind in step.peers]
+    for step in scene:
+        if step not in steps:
+            print(f"{kind}: not {step.title}: {step.why}", file=sys.stderr, flush=True)
+    if not any(step.load in only for step in steps):
+        return
     FOLDER.mkdir(parents=True, exist_ok=True)
     title = "start"
     try:
         with tempfile.TemporaryDirectory(dir=FOLDER) as folder, start(kind, Path(folder) / kind) as peer:
-            for step in scene:
+            for step in steps:
                 title = step.title
                 print(f"{kind}: {title}", file=sys.stderr, flush=True)
                 wait_rest(peer.pid)
@@ -82,7 +89,7 @@ def _sizes(arguments: argparse.Namespace) -> Sizes:
 def _parser() -> argparse.ArgumentParser:
     sizes = Sizes()
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description="Measure pubs; see benchmarks/README.md.")
-    parser.add_argument("--only", type=_words(LOADS), default=list(LOADS), help=f"some of {','.join(LOADS)}")
+    parser.add_argument("--only", type=_loads, default=list(LOADS), help=f"some of {','.join(EVERY_LOAD)}, or all")
     parser.add_argument("--peers", type=_words(COMMANDS), default=[OURS, THEIRS], help=f"some of {','.join(COMMANDS)}")
     parser.add_argument("--runs", type=int, default=3)
     parser.add_argument("--out", type=Path, help="where to write the JSON; default: benchmarks/results/<time>.json")
@@ -94,6 +101,10 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--idle", type=int, nargs="+", default=sizes.idle, help="connections without EBT")
     parser.add_argument("--idle-ebt", type=int, default=sizes.idle_ebt, help="connections with EBT")
     return parser
+
+
+def _loads(text: str) -> list[str]:
+    return list(EVERY_LOAD) if text == "all" else _words(EVERY_LOAD)(text)
 
 
 def _words(known: Collection[str]) -> Callable[[str], list[str]]:

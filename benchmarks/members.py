@@ -135,6 +135,21 @@ def wait_stored(watcher: Connection, feeds: list[Feed]) -> None:
     inbox.close()
 
 
+def read_back(peer: Peer, feed: str, message: bytes) -> None:
+    """Ask for the last message of a feed. Raises LoadFailed if that is not this one."""
+    watcher = Connection(peer, keys_of("watcher"))
+    sequence = msgspec.json.decode(message)["sequence"]
+    asked = {"id": feed, "seq": sequence, "limit": 1, "keys": False, "live": False}
+    number = watcher.open("createHistoryStream", [asked], Kind.SOURCE)
+    inbox = Inbox(watcher)
+    answers: list[Packet] = []
+    while not any(packet.end for packet in answers):
+        answers += [packet for packet in inbox.wait().packets if packet.request == number]
+    inbox.remove(watcher)
+    if answers[0].body != message:
+        raise LoadFailed(f"the last message of {feed} is not what was sent")
+
+
 def _read_last(watcher: Connection, inbox: Inbox, feeds: list[Feed]) -> list[Feed]:
     """Those feeds whose last message the peer shows."""
     waiting = {}
