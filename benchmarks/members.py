@@ -18,6 +18,7 @@ from pub.protocol.packets import Packet, encode_data, encode_page
 
 POLL_SECONDS = 0.01  # between two looks whether something is stored
 QUIET_SECONDS = 0.5
+AT_ONCE = 1000  # histories asked for; a pub allows a peer some thousands
 
 _read_notes = msgspec.json.Decoder(dict[str, int]).decode
 
@@ -126,7 +127,7 @@ def wait_stored(watcher: Connection, feeds: list[Feed]) -> None:
     inbox = Inbox(watcher)
     missing = {feed.id: feed for feed in feeds}
     while missing:
-        batch = list(missing.values()) if len(missing) < len(feeds) or len(feeds) == 1 else feeds[-1:]
+        batch = list(missing.values())[:AT_ONCE] if len(missing) < len(feeds) or len(feeds) == 1 else feeds[-1:]
         stored = _read_last(watcher, inbox, batch)
         for feed in stored:
             del missing[feed.id]
