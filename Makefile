@@ -6,6 +6,7 @@
 # make soak     for long what `make test` does for a minute: simulated worlds (SEEDS=), then kill the pub (KILLS=)
 #               over large data (MESSAGES=)
 # make bench    measure this pub beside ssb-server 16 (needs node and npm; RUNS=, ONLY= and PEERS= choose a part)
+# make plots    draw how costs grow, from the results of `make bench ONLY=sweep` (RESULT= says from which)
 # make format   let ruff format and mend what it can
 # make dashboards   make the JSON that Grafana reads from deploy/grafana/panels.py
 # make lock     choose new versions of all dependencies (needs uv)
@@ -16,7 +17,8 @@ HOST ?= 127.0.0.1
 PORT ?= 8008
 DATA ?= data
 RUNS ?= 3
-ONLY ?= ingest,serve,fanout,idle,reconnect
+ONLY ?= default
+RESULT ?=
 PEERS ?= ours,theirs
 SEEDS ?= 5000
 KILLS ?= 100
@@ -27,7 +29,7 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/pip --disable-pip-version-check --quiet
 CLIENTS := $(addsuffix /node_modules/.installed,tests/interop/classic tests/interop/db2)
 
-.PHONY: run test check soak bench lint format dashboards lock clean
+.PHONY: run test check soak bench plots lint format dashboards lock clean
 
 run: $(VENV)/.run
 	exec $(BIN)/ssb-pub --data $(DATA) run --host $(HOST) --port $(PORT)
@@ -50,8 +52,11 @@ lint: $(VENV)/.dev
 	$(BIN)/shellcheck .ci/run deploy/systemd/install.sh tests/deploy/base.sh
 	$(BIN)/check-jsonschema --quiet --builtin-schema vendor.compose-spec docker-compose.yml
 
-bench: $(VENV)/.run $(if $(findstring theirs,$(PEERS)),tests/interop/classic/node_modules/.installed)
+bench: $(VENV)/.bench $(if $(findstring theirs,$(PEERS)),tests/interop/classic/node_modules/.installed)
 	$(BIN)/python -m benchmarks --runs $(RUNS) --only $(ONLY) --peers $(PEERS)
+
+plots: $(VENV)/.bench
+	$(BIN)/python -m benchmarks.plots $(RESULT)
 
 format: $(VENV)/.dev
 	$(BIN)/ruff format .
@@ -67,6 +72,8 @@ lock:
 	printf 'hatchling\neditables\n' | $(COMPILE) - --output-file requirements-build.lock
 	$(COMPILE) pyproject.toml --group dev --output-file requirements-dev.lock \
 		--constraints requirements.lock --constraints requirements-build.lock
+	$(COMPILE) --group bench --output-file requirements-bench.lock \
+		--constraints requirements.lock --constraints requirements-dev.lock
 	cd tests/interop/classic && npm update --package-lock-only
 	cd tests/interop/db2 && npm update --package-lock-only
 
@@ -86,6 +93,10 @@ $(VENV)/.run: requirements.lock requirements-build.lock pyproject.toml | $(VENV)
 
 $(VENV)/.dev: requirements-dev.lock $(VENV)/.run
 	$(PIP) install --require-hashes -r requirements-dev.lock
+	touch $@
+
+$(VENV)/.bench: requirements-bench.lock $(VENV)/.dev
+	$(PIP) install --require-hashes -r requirements-bench.lock
 	touch $@
 
 tests/interop/%/node_modules/.installed: tests/interop/%/package-lock.json

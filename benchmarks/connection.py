@@ -132,11 +132,23 @@ class Inbox:
     """What arrives on some connections: see the file's text."""
 
     def __init__(self, *connections: Connection) -> None:
-        self._epoll = select.epoll(len(connections))
-        self._connections = {connection.fileno(): connection for connection in connections}
-        for number in self._connections:
-            self._epoll.register(number, select.EPOLLIN)
+        self._epoll = select.epoll()
+        self._connections: dict[int, Connection] = {}
         self._unopened: deque[tuple[float, Connection, bytes]] = deque()
+        for connection in connections:
+            self.add(connection)
+
+    def add(self, connection: Connection) -> None:
+        """Look after this one, too."""
+        self._connections[connection.fileno()] = connection
+        self._epoll.register(connection.fileno(), select.EPOLLIN)
+
+    def remove(self, connection: Connection) -> None:
+        """Of this one nothing more is due; it is closed."""
+        del self._connections[connection.fileno()]
+        self._epoll.unregister(connection.fileno())
+        self._unopened = deque(each for each in self._unopened if each[1] is not connection)
+        connection.close()
 
     def next(self, patience: float = PATIENCE) -> Arrival | None:
         """The next packets; None when ``patience`` (seconds) is over before any come."""

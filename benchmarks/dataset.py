@@ -45,14 +45,18 @@ Content = dict[str, Any] | str  # of a message: JSON, or encrypted
 
 @dataclass(frozen=True)
 class Shape:
-    """How many feeds of how many messages of how many bytes (on average, as compact JSON)."""
+    """How many feeds of how many messages of how many bytes (on average, as compact JSON).
+
+    Two of one shape are two sets of other people if they have another ``label``.
+    """
 
     feeds: int
     messages: int
     size: int = 600
+    label: str = ""
 
     def __str__(self) -> str:
-        return f"{self.feeds:,} x {self.messages:,}"
+        return f"{self.feeds:,} x {self.messages:,}{self.label}"
 
 
 @dataclass(frozen=True)
@@ -133,7 +137,7 @@ def load(shape: Shape, folder: Path = FOLDER) -> DataSet:
 
 def make(shape: Shape, folder: Path = FOLDER) -> Path:
     """The file of a data set; written first if it is not there yet. (See mapped.py for those too large for memory.)"""
-    path = folder / f"{shape.feeds}x{shape.messages}-{shape.size}.ndjson"
+    path = folder / f"{shape.feeds}x{shape.messages}-{shape.size}{shape.label}.ndjson"
     if not path.exists():
         folder.mkdir(parents=True, exist_ok=True)
         unfinished = path.with_suffix(f".{os.getpid()}")

@@ -6,12 +6,15 @@ where each begins (8 bytes), and the system as much of the file as it likes.
 
 import mmap
 from array import array
+from collections.abc import Iterator
 from pathlib import Path
 from types import TracebackType
 from typing import Self
 
 from benchmarks.dataset import FOLDER, Shape, keys_of, make
 from pub.protocol.keys import KeyPair
+
+PAGE = 1 << 16  # bytes read at once
 
 
 class Mapped:
@@ -50,6 +53,13 @@ class Mapped:
         while last < end and self._offsets[last + 1] - self._offsets[first] <= max_bytes:
             last += 1
         return self._lines[self._offsets[first] : self._offsets[last]].splitlines()
+
+    def messages(self, feed: int) -> Iterator[bytes]:
+        """All of a feed."""
+        after = 0
+        while page := self.page(feed, after, PAGE):
+            yield from page
+            after += len(page)
 
     def close(self) -> None:
         self._lines.close()

@@ -18,6 +18,7 @@ from pub.protocol.packets import Packet, encode_data, encode_page
 
 POLL_SECONDS = 0.01  # between two looks whether something is stored
 QUIET_SECONDS = 0.5
+AT_ONCE = 1000  # histories asked for; a pub allows a peer some thousands
 
 _read_notes = msgspec.json.Decoder(dict[str, int]).decode
 
@@ -126,13 +127,28 @@ def wait_stored(watcher: Connection, feeds: list[Feed]) -> None:
     inbox = Inbox(watcher)
     missing = {feed.id: feed for feed in feeds}
     while missing:
-        batch = list(missing.values()) if len(missing) < len(feeds) or len(feeds) == 1 else feeds[-1:]
+        batch = list(missing.values())[:AT_ONCE] if len(missing) < len(feeds) or len(feeds) == 1 else feeds[-1:]
         stored = _read_last(watcher, inbox, batch)
         for feed in stored:
             del missing[feed.id]
         if missing and len(stored) < len(batch):
             sleep(POLL_SECONDS)
     inbox.close()
+
+
+def read_back(peer: Peer, feed: str, message: bytes) -> None:
+    """Ask for the last message of a feed. Raises LoadFailed if that is not this one."""
+    watcher = Connection(peer, keys_of("watcher"))
+    sequence = msgspec.json.decode(message)["sequence"]
+    asked = {"id": feed, "seq": sequence, "limit": 1, "keys": False, "live": False}
+    number = watcher.open("createHistoryStream", [asked], Kind.SOURCE)
+    inbox = Inbox(watcher)
+    answers: list[Packet] = []
+    while not any(packet.end for packet in answers):
+        answers += [packet for packet in inbox.wait().packets if packet.request == number]
+    inbox.remove(watcher)
+    if answers[0].body != message:
+        raise LoadFailed(f"the last message of {feed} is not what was sent")
 
 
 def _read_last(watcher: Connection, inbox: Inbox, feeds: list[Feed]) -> list[Feed]:

@@ -14,13 +14,14 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+from benchmarks.figures import KIB
+
 PROC = Path("/proc")
 SAMPLE_SECONDS = 0.05
 REST_SECONDS = 0.25
 REST_TIMES = 3  # in a row
 REST_SHARE = 0.1  # of one core; an idle ssb-server takes a few hundredths
 REST_LIMIT = 480  # of REST_SECONDS: two minutes
-KIB = 1024
 
 
 @dataclass

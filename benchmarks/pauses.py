@@ -46,8 +46,8 @@ class Pauses:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         assert self._process.stdin is not None
-        self._process.stdin.close()
-        self._process.wait()
+        self._process.stdin.close()  # it ends with that
+        self._process.__exit__(kind, error, trace)
 
 
 def main() -> None:

@@ -14,7 +14,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from pub.protocol.refs import feed_key
@@ -51,7 +51,7 @@ COMMANDS = {OURS: _ours, THEIRS: _theirs, SINK: _sink}
 
 @dataclass(frozen=True)
 class Peer:
-    """A running peer. ``key`` is its public key (32 bytes), ``pid`` its first process."""
+    """A running peer. ``key`` is its public key (32 bytes), ``pid`` its first process; only a new one has an invite."""
 
     kind: str
     folder: Path
@@ -61,11 +61,43 @@ class Peer:
     key: bytes
     invite: str
 
+    @property
+    def control(self) -> Path:
+        """The operator's socket; ours only."""
+        return self.folder / "socket"
+
+    def to_json(self) -> str:
+        """For a program of ours that talks to it."""
+        return json.dumps(asdict(self) | {"folder": str(self.folder), "key": self.key.hex()})
+
+    @classmethod
+    def from_json(cls, text: str) -> "Peer":
+        fields = json.loads(text)
+        return cls(**fields | {"folder": Path(fields["folder"]), "key": bytes.fromhex(fields["key"])})
+
+    @property
+    def is_over(self) -> bool:
+        """Has it ended, before its block?"""
+        return os.waitid(os.P_PID, self.pid, os.WEXITED | os.WNOWAIT | os.WNOHANG) is not None
+
+    def stop(self) -> None:
+        """Let it end before its block does, so that another can run on its folder."""
+        os.kill(self.pid, signal.SIGTERM)
+        os.waitid(os.P_PID, self.pid, os.WEXITED | os.WNOWAIT)
+
 
 @contextmanager
 def start(kind: str, folder: Path) -> Iterator[Peer]:
     """A peer on an empty folder, ready; it and its folder are gone at the end of the block."""
     folder.mkdir(parents=True)
+    with running(kind, folder) as peer:
+        yield peer
+    shutil.rmtree(folder)
+
+
+@contextmanager
+def running(kind: str, folder: Path) -> Iterator[Peer]:
+    """A peer on a folder that may hold something, ready; it has ended when the block has."""
     log = folder.with_suffix(".log")
     with (
         log.open("wb") as stderr,
@@ -85,8 +117,7 @@ def start(kind: str, folder: Path) -> Iterator[Peer]:
                 process.wait(STOP_SECONDS)
             except subprocess.TimeoutExpired:
                 process.kill()
-    shutil.rmtree(folder)
-    log.unlink()
+    log.unlink(missing_ok=True)  # that of a pub which took over the folder is gone
 
 
 def _announced(kind: str, folder: Path, process: subprocess.Popen[bytes]) -> Peer:
@@ -99,11 +130,15 @@ def _announced(kind: str, folder: Path, process: subprocess.Popen[bytes]) -> Pee
     announced = json.loads(line)
     port = re.match(r"net:.*:(\d+)~shs:", announced["address"])
     assert port is not None
-    return Peer(kind, folder, process.pid, HOST, int(port[1]), feed_key(announced["id"]), announced["invite"])
+    return Peer(kind, folder, process.pid, HOST, int(port[1]), feed_key(announced["id"]), announced["invite"] or "")
 
 
 def _environment() -> dict[str, str]:
     """Ours without settings of the person who measures, and with those that measuring needs."""
     clean = {name: value for name, value in os.environ.items() if not name.startswith("PUB_")}
-    needed = {"PUB_INVITES_FIRST_USES": str(USES), "PUB_LIMITS_MAX_CONNECTIONS": str(MAX_CONNECTIONS)}
+    needed = {
+        "PUB_INVITES_FIRST_USES": str(USES),
+        "PUB_LIMITS_MAX_CONNECTIONS": str(MAX_CONNECTIONS),
+        "PUB_OPERATIONS_PORT": "0",
+    }
     return clean | needed

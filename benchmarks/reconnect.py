@@ -13,7 +13,7 @@ from typing import NamedTuple
 
 from benchmarks.connection import Connection, Inbox
 from benchmarks.dataset import DataSet, keys_of
-from benchmarks.figures import Figure, Figures
+from benchmarks.figures import KIB, Figure, Figures
 from benchmarks.members import EbtSession, barrier, join
 from benchmarks.meter import cpu
 from benchmarks.peers import Peer
@@ -21,7 +21,6 @@ from pub.protocol.ebt import encode_note
 from pub.protocol.keys import KeyPair
 
 BETWEEN_SECONDS = 0.3  # the pub notices that we left, and writes down what we had
-KIB = 1024
 
 
 class Visit(NamedTuple):

@@ -1,4 +1,4 @@
-"""All figures of all runs: as a table for people, as JSON for programs."""
+"""All figures of all runs: as a table for people, as JSON for programs, and back."""
 
 import os
 import platform
@@ -11,8 +11,12 @@ from statistics import median
 from typing import Any
 
 from benchmarks.figures import Figure
+from benchmarks.goals import GOALS, Goal
 from benchmarks.peers import OURS, THEIRS
 from pub import __version__
+
+HEAD = ("times better", "goal", "reached")
+ANSWERS = {True: "yes", False: "**no**", None: "?"}
 
 
 @dataclass
@@ -35,7 +39,7 @@ class Row:
     def ratio(self) -> str:
         """How many times better ours is; below 1 it is worse."""
         ours, theirs = (median(self.values.get(peer) or [0]) for peer in (OURS, THEIRS))
-        if not (ours > 0 and theirs > 0) or self.figure.name.endswith("of the client"):
+        if not (ours > 0 and theirs > 0 and self.figure.is_compared):
             return ""
         return f"{ours / theirs if self.figure.more_is_better else theirs / ours:.2f}"
 
@@ -43,8 +47,9 @@ class Row:
 class Report:
     """Rows by step, in the order in which they were first measured."""
 
-    def __init__(self) -> None:
+    def __init__(self, goals: list[Goal] | None = None) -> None:
         self.failures: list[str] = []
+        self._goals = GOALS if goals is None else goals
         self._steps: dict[str, dict[str, Row]] = {}
 
     def add(self, step: str, peer: str, figures: list[Figure]) -> None:
@@ -53,24 +58,51 @@ class Report:
             row = rows.setdefault(figure.name, Row(figure))
             row.values.setdefault(peer, []).append(figure.value)
 
+    def load(self, steps: dict[str, Any]) -> None:
+        """Take in what ``steps`` gave in another run."""
+        for step, figures in steps.items():
+            for name, told in figures.items():
+                figure = Figure(name, 0.0, told["unit"], told["more_is_better"], told["is_compared"])
+                self._steps.setdefault(step, {})[name] = Row(
+                    figure, {peer: each["runs"] for peer, each in told["peers"].items()}
+                )
+
+    def median(self, step: str, figure: str, peer: str) -> float | None:
+        """None: it was not measured."""
+        row = self._steps.get(step, {}).get(figure)
+        values = row and row.values.get(peer)
+        return median(values) if values else None
+
     def table(self, peers: list[str]) -> str:
         """Markdown."""
         return "\n".join(self._lines(peers))
 
     def _lines(self, peers: list[str]) -> Iterator[str]:
-        has_ratio = {OURS, THEIRS} <= set(peers)
-        head = ["", *peers, *(["times better"] if has_ratio else [])]
+        head = ["", *peers, *HEAD]
         yield _line(head)
-        yield _line(["---", *("---:" for _ in head[1:])])
+        yield _line(["---", *("---:" for _ in peers), "---:", "---", "---"])
         for step, rows in self._steps.items():
             yield _line([f"**{step}**", *("" for _ in head[1:])])
             for name, row in rows.items():
-                cells = [name, *map(row.cell, peers), *([row.ratio] if has_ratio else [])]
-                yield _line(cells)
+                yield _line([name, *map(row.cell, peers), row.ratio, *self._judged(step, row)])
+
+    def _judged(self, step: str, row: Row) -> list[str]:
+        goals = [goal for goal in self._goals if (goal.step, goal.figure) == (step, row.figure.name)]
+        reached = [ANSWERS[goal.reached(self.median)] for goal in goals]
+        return [", ".join(goal.text(row.figure.unit) for goal in goals), ", ".join(reached)]
 
     def steps(self) -> dict[str, Any]:
         """For JSON: every figure with its unit, and for each peer the median, what it lies between, and all runs."""
         return {step: {name: _json(row) for name, row in rows.items()} for step, rows in self._steps.items()}
+
+    def goals(self) -> list[dict[str, Any]]:
+        """For JSON: every goal of a step that was measured, and whether it was reached (null: open)."""
+        return [
+            {"step": goal.step, "figure": goal.figure, "goal": goal.text(unit), "reached": goal.reached(self.median)}
+            for goal in self._goals
+            if goal.figure in self._steps.get(goal.step, {})
+            for unit in [self._steps[goal.step][goal.figure].figure.unit]
+        ]
 
 
 def _json(row: Row) -> dict[str, Any]:
@@ -78,7 +110,9 @@ def _json(row: Row) -> dict[str, Any]:
         peer: {"median": median(values), "min": min(values), "max": max(values), "runs": values}
         for peer, values in row.values.items()
     }
-    return {"unit": row.figure.unit, "more_is_better": row.figure.more_is_better, **peers}
+    figure = row.figure
+    about = {"unit": figure.unit, "more_is_better": figure.more_is_better, "is_compared": figure.is_compared}
+    return {**about, "peers": peers}
 
 
 def _line(cells: list[str]) -> str:

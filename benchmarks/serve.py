@@ -11,7 +11,7 @@ from time import perf_counter
 
 from benchmarks.connection import Connection, Inbox, LoadFailed
 from benchmarks.dataset import DataSet, keys_of
-from benchmarks.figures import Figure, Figures
+from benchmarks.figures import Figure, Figures, client_cpu
 from benchmarks.members import EbtSession, is_message
 from benchmarks.meter import measured
 from benchmarks.peers import Peer
@@ -47,7 +47,7 @@ def _serve(peer: Peer, data: DataSet, ask: Pull) -> Figures:
     return [
         Figure("messages/s", data.count / (last - start), "", more_is_better=True),
         Figure("messages per CPU second", data.count / usage.cpu, "", more_is_better=True),
-        Figure("CPU of the client", usage.client_cpu, "s"),
+        client_cpu(usage.client_cpu),
     ]
 
 

@@ -39,6 +39,7 @@ import trio.testing
 
 from pub.config import Settings
 from pub.errors import RpcError
+from pub.ingest.ingest import RunBlocking, run_in_thread
 from pub.ingest.verify import InlineVerifier, Verifier
 from pub.net.peer import Host, contained, serve_connection
 from pub.net.roles import Peer, Role
@@ -141,6 +142,7 @@ async def open_pub(
     life: int = 1,
     patience: float = PATIENCE,
     verifier: Verifier | None = None,
+    run_blocking: RunBlocking = run_in_thread,
     **settings: Any,
 ) -> AsyncIterator[RunningPub]:
     """A pub on ``folder``; see the file's text. ``settings`` are those of ``pub.config.Settings``."""
@@ -148,6 +150,7 @@ async def open_pub(
     world = World(
         random_bytes=random.Random(f"{folder.name} {life}").randbytes,
         wall_clock=lambda: running.now,
+        run_blocking=run_blocking,
     )
     keys = prepare(running.settings, lambda count: folder.name.encode().ljust(count)[:count])
     with Store.open(folder) as store, trio.fail_after(patience):

@@ -155,7 +155,7 @@ def test_what_is_planted_is_found(planted: str) -> None:
 
 def test_the_locks_name_no_place_to_fetch_from() -> None:
     locks = [path for path in tracked_files() if path.suffix == ".lock" or path.name == "package-lock.json"]
-    assert len(locks) == 5
+    assert len(locks) == 6
     for lock in locks:
         text = lock.read_text()
         assert not re.search(r'^--|"resolved"| @ https?:', text, re.MULTILINE), lock

@@ -5,7 +5,7 @@ ours: its traceback goes to the log, ``internal_errors`` grows, that peer is dro
 """
 
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from typing import TypeVar

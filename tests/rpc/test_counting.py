@@ -1,9 +1,8 @@
-"""Requests, bytes and messages are counted as what they are, and cheaply."""
+"""Requests, bytes and messages are counted as what they are. (How cheaply: tests/benchmarks/test_work.py.)"""
 
 from pathlib import Path
 
 import pytest
-from prometheus_client import Counter, Gauge, Histogram
 from trio.testing import MockClock
 
 from pub.errors import RpcError
@@ -15,7 +14,6 @@ from tests.ingest.people import Author
 from tests.pubs import RunningPub, connect, open_pub
 from tests.rpc.replicas import replicate
 
-MESSAGES = 500
 EVERY = range(2 * MAX_FRESH).__contains__  # somebody replicates each of these feeds
 
 
@@ -128,32 +126,3 @@ async def test_fresh_seconds(tmp_path: Path, jump_clock: MockClock) -> None:
         jump_clock.jump(FRESH_SECONDS + 1)
         resends.sent(1, 0, 1)
         assert pub.value("resend_seconds_count") == 0
-
-
-async def test_counting_costs_no_call_per_message(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """From a peer's socket to the disk, and on to another peer: calls of the metrics library for each message."""
-    alice, bob, carol = Author("alice"), Author("bob"), Author("carol")
-    calls = 0
-
-    def counting(original: object) -> object:
-        def counted(*args: object, **named: object) -> object:
-            nonlocal calls
-            calls += 1
-            return original(*args, **named)  # type: ignore[operator]
-
-        return counted
-
-    async with open_pub(tmp_path) as pub:
-        await pub.follow(alice.keys.public, bob.keys.public, carol.keys.public)
-        async with connect(pub, alice.keys) as sender, connect(pub, bob.keys) as receiver:
-            writing, reading = await replicate(sender), await replicate(receiver)
-            await reading.say(alice, 0)
-            await writing.say(alice, MESSAGES)
-            await pub.settle()
-            for kind, name in ((Counter, "inc"), (Gauge, "inc"), (Histogram, "observe"), (Counter, "labels")):
-                monkeypatch.setattr(kind, name, counting(getattr(kind, name)))
-            await writing.hand_over(alice.write_many(MESSAGES))
-            for _ in range(MESSAGES):
-                await reading.next_message()
-            assert 0 < calls < MESSAGES / 10
-        assert len(pub.feed(alice.keys.public)) == MESSAGES
