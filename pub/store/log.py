@@ -39,7 +39,6 @@ from pub.store.forks import Fork, Forks
 from pub.store.records import Record, id_of, pack, place_of, record, unpack
 
 STRIDE = 16  # messages of a feed for one entry of the index; what is read in vain by a page that ends between two
-MAX_RECENT = 256  # feeds of one batch whose last messages stay in memory: what is more is no conversation
 EDGES_SLICE = 4096  # edges read at once: growth of the map waits for no more than this
 
 _HEAD = struct.Struct(">IQ32sdB")
@@ -59,7 +58,6 @@ class Changes:
     keys: list[bytes] = field(default_factory=list)  # of new feeds, in the order of their numbers
     heads: dict[int, int] = field(default_factory=dict)  # feed → head sequence
     newest: dict[int, int] = field(default_factory=dict)  # feed → receive number of its head
-    texts: dict[int, tuple[int, bytes]] = field(default_factory=dict)  # feed → sequence and JSON of its head
     appended: list[tuple[int, int]] = field(default_factory=list)  # (feed, sequence) in receive order
     edges: list[tuple[int, int, int]] = field(default_factory=list)  # (author, target, value), the last one counts
     announced: list[tuple[int, str]] = field(default_factory=list)  # (author, address of a pub)
@@ -69,12 +67,11 @@ class Changes:
 class Log:
     """The stored feeds. Lists and dicts are for reading only; feed numbers are positions in ``keys`` and ``heads``."""
 
-    __slots__ = ("_recent", "forked", "heads", "keys", "message_count", "newest", "numbers", "store")
+    __slots__ = ("forked", "heads", "keys", "message_count", "newest", "numbers", "store")
 
     def __init__(self, store: Store) -> None:
         self.store = store
         self.forked: set[int] = set()
-        self._recent: dict[int, tuple[int, bytes]] = {}  # of the last batch, for the many who wait for it
         with store.read() as txn:
             self.keys = list(txn.cursor(store.feeds).iternext(keys=False, values=True))
             self.heads = array("I", bytes(4 * len(self.keys)))
@@ -92,9 +89,6 @@ class Log:
 
         The first comes even if it is larger: an empty page means that the feed ends there.
         """
-        recent = self._recent.get(feed)
-        if recent is not None and recent[0] == after + 1 == self.heads[feed]:
-            return [recent[1]]
         return [encoded for _raw, encoded in self._read(feed, after, max_bytes)]
 
     def records(self, feed: int, after: int, max_bytes: int) -> list[Record]:
@@ -124,7 +118,6 @@ class Log:
         for feed, sequence in changes.heads.items():
             self.newest[feed] = changes.newest[feed]  # first: who reads in another thread finds no head without it
             self.heads[feed] = sequence
-        self._recent = changes.texts if len(changes.texts) <= MAX_RECENT else {}
         self.forked.update(changes.forked)
         self.message_count += len(changes.appended)
 
@@ -274,7 +267,6 @@ class Appender:
         self._heads[feed] = message.head
         self._changes.heads[feed] = sequence
         self._changes.newest[feed] = number
-        self._changes.texts[feed] = sequence, message.encoded
         self._changes.appended.append((feed, sequence))
         if message.announced is not None:
             self._changes.announced.append((feed, message.announced))

@@ -8,7 +8,7 @@ from pub.protocol.classic import Chain, Head
 from pub.protocol.contacts import BLOCK, FOLLOW, UNFOLLOW, Contact
 from pub.store import log as log_module
 from pub.store.env import Store, Txn
-from pub.store.log import MAX_RECENT, STRIDE, Appender, Changes, Log
+from pub.store.log import STRIDE, Appender, Changes, Log
 from pub.store.records import Record
 from tests.store.authors import RECEIVED, Author, commit
 
@@ -41,7 +41,7 @@ def test_messages_are_served_after_their_batch_was_applied(log: Log) -> None:
 
     log.store.write(job)
     assert alice.key not in log.numbers
-    assert committed == [Changes([alice.key], {0: 3}, {0: 3}, {0: (3, messages[2].encoded)}, [(0, 1), (0, 2), (0, 3)])]
+    assert committed == [Changes([alice.key], {0: 3}, {0: 3}, [(0, 1), (0, 2), (0, 3)])]
     log.apply(committed[0])
     assert log.numbers == {alice.key: 0}
     assert log.page(0, 0, EVERYTHING) == [message.encoded for message in messages]
@@ -238,26 +238,6 @@ def test_who_reads_while_a_batch_is_applied_sees_the_feed_as_it_was(log: Log) ->
         log.heads[0] = head
         for after in range(head):
             assert log.page(0, after, EVERYTHING) == encoded[after:head]
-
-
-def test_what_was_just_committed_is_not_read_from_disk(log: Log, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Everybody who is connected asks for it."""
-    alice, crowd = Author("alice"), [Author(f"author {n}") for n in range(MAX_RECENT)]
-    commit(log, alice.write_many(2))
-    with monkeypatch.context() as patch:
-        patch.delattr(Store, "read")
-        assert log.page(0, 1, 1) == [alice.messages[1].encoded]
-        with pytest.raises(AttributeError):
-            log.page(0, 0, EVERYTHING)
-    for _ in range(2):
-        commit(log, [alice.write(), *(author.write() for author in crowd)])
-        for feed, author in enumerate([alice, *crowd]):
-            assert log.page(feed, len(author.messages) - 1, EVERYTHING) == [author.messages[-1].encoded]
-        commit(log, [crowd[0].write()])
-        assert log.page(1, len(crowd[0].messages) - 1, EVERYTHING) == [crowd[0].messages[-1].encoded]
-        assert log.page(1, len(crowd[0].messages) - 2, EVERYTHING) == [m.encoded for m in crowd[0].messages[-2:]]
-        assert log.page(1, len(crowd[0].messages), EVERYTHING) == []
-        assert log.page(0, len(alice.messages) - 1, EVERYTHING) == [alice.messages[-1].encoded]
 
 
 def test_a_batch_that_makes_the_map_grow_is_written_once(tmp_path: Path) -> None:
