@@ -27,7 +27,7 @@ MANY = Shape(1000, 100)
 ONE = Shape(1, 50_000)
 SHORT = Shape(1000, 1)  # feeds that are only spoken of
 FAR = Shape(10_000, 1)
-MEANWHILE = Shape(1000, 200, label=" meanwhile")  # has to last for as long as the fan-out
+MEANWHILE = Shape(1000, 300, label=" meanwhile")  # has to last for as long as the fan-out
 BROUGHT = Shape(1000, 50)  # while somebody is in the way
 LARGE = Shape(20_000, 100)
 ALL, OURS_ALONE = frozenset({OURS, THEIRS, SINK}), frozenset({OURS})

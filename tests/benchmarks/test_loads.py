@@ -33,7 +33,7 @@ TINY = Sizes(
     state=5,
     hold_seconds=0.1,
     visits=2,
-    meanwhile=Shape(12, 1000, label=" meanwhile"),
+    meanwhile=Shape(12, 3000, label=" meanwhile"),
     brought=Shape(12, 4),
     large=Shape(20, 6),
     sweep_stored=(40, 100),
