@@ -112,9 +112,9 @@ class Gate(trio.abc.Stream):
 
 
 @asynccontextmanager
-async def joined(pub: RunningPub, keys: KeyPair) -> AsyncIterator[tuple[Client, Gate]]:
-    """A client with these keys, and its gate, which is open."""
-    near, far = trio.testing.memory_stream_pair()
+async def joined(pub: RunningPub, keys: KeyPair, *, by_socket: bool = False) -> AsyncIterator[tuple[Client, Gate]]:
+    """A client with these keys, and its gate, which is open. A socket holds little, but is written to at once."""
+    near, far = _sockets() if by_socket else trio.testing.memory_stream_pair()
     gate = Gate(near)
     there, back = (bytes([number]) * 32 for number in (1, 2))
     nonce = bytes(24)
@@ -123,6 +123,11 @@ async def joined(pub: RunningPub, keys: KeyPair) -> AsyncIterator[tuple[Client, 
     async with connect(pub, keys, transport=(ours, theirs)) as client:
         yield client, gate
         gate.open()
+
+
+def _sockets() -> tuple[trio.abc.Stream, trio.abc.Stream]:
+    near, far = map(trio.SocketStream, trio.socket.socketpair())
+    return near, far
 
 
 async def until(is_so: Callable[[], bool]) -> None:

@@ -156,7 +156,8 @@ async def fan_out(folder: Path) -> dict[str, float]:
     async with a_pub(folder) as pub, AsyncExitStack() as crowd:
         await follow(pub, alice.keys.public)
         listeners = [
-            await crowd.enter_async_context(joined(pub, Author(f"{number}").keys)) for number in range(CLIENTS)
+            await crowd.enter_async_context(joined(pub, Author(f"{number}").keys, by_socket=True))
+            for number in range(CLIENTS)
         ]
         replicas = [await replicate(client) for client, _ in listeners]
         for replica in replicas:
