@@ -26,6 +26,7 @@ from pub.net.line import Line
 from pub.net.methods import Methods
 from pub.net.roles import Peer
 from pub.net.rpcstream import RpcStream, Source
+from pub.net.sockets import write_now
 from pub.net.stream import SecretStream
 from pub.protocol.canonical import parse
 from pub.protocol.muxrpc import (
@@ -260,12 +261,13 @@ class Connection:
 
     def _write_now(self, data: bytes | bytearray) -> bool:
         """False: the socket has no room for all of it, and the sender goes on from here."""
-        rest = data
         if isinstance(self._stream, SecretStream):
-            self._tally.sent_bytes += len(data)
-            if self._stream.send_now(data):
-                return True
-            rest = b""  # is in the stream
+            rest, is_out = data[:0], self._stream.send_now(data)  # what is left waits in the stream
+        else:
+            rest = data[write_now(self._stream, data) :]
+            is_out = not rest
+        if is_out:
+            return True
         self.start(self._send, rest)
         return False
 
@@ -283,7 +285,6 @@ class Connection:
         try:
             while True:
                 await self._stream.send_all(data)
-                self._tally.sent_bytes += len(data)
                 if not (data := self._next_buffer()) and not self._ready:  # else they had nothing to say, others may
                     return self._look_on()
         except trio.BrokenResourceError as error:
@@ -308,6 +309,7 @@ class Connection:
         buffer, self._outbox = self._outbox, bytearray()
         if len(buffer) > MAX_WRITE:
             buffer, self._outbox = buffer[:MAX_WRITE], buffer[MAX_WRITE:]
+        self._tally.sent_bytes += len(buffer)
         self._weigh()
         return buffer
 

@@ -50,12 +50,12 @@ class Network(Protocol[Transport]):
 class Eager(Protocol):
     """A transport that can write without waiting, besides what trio asks of it."""
 
-    def write_now(self, data: bytes) -> int:
+    def write_now(self, data: bytes | bytearray) -> int:
         """Write what there is room for; how many bytes that was. Raises trio.BrokenResourceError."""
         ...
 
 
-def write_now(transport: Stream, data: bytes) -> int:
+def write_now(transport: Stream, data: bytes | bytearray) -> int:
     """How many bytes the transport took at once: none, if it can only be waited for. Raises trio.BrokenResourceError.
 
     For trio's own sockets this is one system call; ``send_all`` would give all other tasks a turn after it.

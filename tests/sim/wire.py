@@ -145,14 +145,14 @@ class End(trio.abc.Stream):
         finally:
             self._is_sending = False
 
-    def write_now(self, data: bytes) -> int:
+    def write_now(self, data: bytes | bytearray) -> int:
         """See ``pub.net.sockets.Eager``."""
         if self._is_sending:
             raise trio.BusyResourceError("two tasks send on one connection")
         self._check()
         count = min(len(data), max(self._wire.capacity - self.other.unread, 0))
         if count:
-            self.send_segment(data[:count])
+            self.send_segment(bytes(data[:count]))
         return count
 
     async def wait_send_all_might_not_block(self) -> None:
