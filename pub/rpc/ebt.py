@@ -41,6 +41,7 @@ VERSION = 3
 FORMAT = "classic"
 CLOCK_LIMIT = 8 << 20  # bytes of one frame: the clock of 130,000 feeds at 60 bytes a note
 NOTES_PER_TURN = 1000  # of a peer's, before others get their turn: 2 ms
+NOTES_PER_PACKET = 8  # so many cost as much as a packet with a message, and shorten their sender's turn as it does
 NOTES_PER_FRAME = 1000  # 60 KB of notes in one packet, 3 ms: between them others get their turn
 RECONNECTED = "reconnected to peer"  # what the older of two sessions is told
 
@@ -251,6 +252,11 @@ class EbtStream:
             else:
                 self.session.receive_notes(frame, trio.current_time())
                 self._hear_of_own_feed(frame)
+                if len(frame) >= NOTES_PER_PACKET:
+                    self.stream.connection.session.charge(len(frame) // NOTES_PER_PACKET)
+                    await trio.lowlevel.checkpoint()
+                    if self._is_over:
+                        return
         self._pub.replication.wake()
         await self._incoming.hand_in()
 

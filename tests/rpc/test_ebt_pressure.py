@@ -10,10 +10,10 @@ import trio.testing
 from pub.net.connection import SEND_BUFFER
 from pub.protocol.ebt import encode_note
 from pub.protocol.feedsets import MAX_UNKNOWN_WANTS
-from pub.protocol.muxrpc import Kind
+from pub.protocol.muxrpc import Kind, Session
 from pub.protocol.packets import BodyType
 from pub.protocol.refs import feed_id
-from pub.rpc.ebt import CLOCK_LIMIT, NOTES_PER_TURN
+from pub.rpc.ebt import CLOCK_LIMIT, NOTES_PER_PACKET, NOTES_PER_TURN
 from tests.ingest.people import Author
 from tests.pubs import connect, open_pub
 from tests.rpc.replicas import VERSION_3, replicate
@@ -36,6 +36,19 @@ class Unread(trio.abc.SendStream):
 
     async def aclose(self) -> None:
         await trio.lowlevel.checkpoint()
+
+
+async def test_many_notes_shorten_the_turn_of_who_sends_them(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    charged: list[int] = []
+    async with open_pub(tmp_path) as pub, connect(pub) as mallory:
+        replica = await replicate(mallory)
+        await pub.settle()
+        monkeypatch.setattr(Session, "charge", lambda _self, packets: charged.append(packets))
+        for count in (1, NOTES_PER_PACKET - 1, NOTES_PER_PACKET, 10 * NOTES_PER_PACKET):
+            notes = {feed_id(number.to_bytes(32, "big")): 0 for number in range(count)}
+            await replica.stream.send(notes)
+            await pub.settle()
+        assert charged == [1, 10]
 
 
 async def test_who_does_not_read_costs_one_buffer(tmp_path: Path) -> None:
