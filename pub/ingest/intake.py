@@ -8,8 +8,10 @@ sender: its messages stay in order, and nobody else's have to.
 
 *Express.* A few messages of a sender that has nothing else on its way are what somebody has just written. They don't
 wait for a chunk, and the writer takes them first. Few may be on their way like this at once: the rest joins the lines.
+While people talk like this transactions are small, so that they don't wait long for the one under way either.
 """
 
+import math
 from collections import Counter, deque
 from collections.abc import Callable, Iterable, Iterator
 
@@ -19,7 +21,9 @@ from pub.ingest.batch import Chunk, Submission
 from pub.ingest.verify import FEW_MESSAGES, Verifier
 
 CHUNK_MESSAGES = 256  # messages a verifier gets at once: 15 ms of work, so nothing waits long behind it
-MAX_BATCH_MESSAGES = 4096  # messages in one transaction: bounds how long a commit keeps everybody waiting
+MAX_BATCH = 4096  # messages in one transaction: bounds how long a commit keeps everybody waiting
+MAX_LIVE_BATCH = 512  # while people talk: a transaction takes 5 ms, on a busy machine 30
+LIVE_SECONDS = 2.0  # since the last express submission: so long people are thought to talk
 MAX_EXPRESS = 16  # submissions on their way at once: what they cost is done between two chunks, a millisecond or two
 
 
@@ -40,6 +44,7 @@ class Intake:
         self._on_their_way: Counter[object] = Counter()  # submissions by sender, until they are released
         self._express: deque[Chunk] = deque()
         self._chunks: deque[Chunk] = deque()
+        self._talked = -math.inf  # when the last express submission came
         self._bell = trio.Event()
         self._verifying: trio.Nursery | None = None
 
@@ -59,6 +64,7 @@ class Intake:
         if is_alone and len(submission.raws) <= FEW_MESSAGES and len(self._express) < MAX_EXPRESS and self._verifying:
             chunk = Chunk([submission])
             self._express.append(chunk)
+            self._talked = trio.current_time()
             self._verifying.start_soon(self._verify, chunk, None)
         else:
             self._lines.setdefault(sender, deque()).append(submission)
@@ -96,8 +102,8 @@ class Intake:
         return bool(first) and first[0].verdicts is not None
 
     def is_worth_waiting(self, messages: int) -> bool:
-        """Are fewer than so many messages ready, none of them express, while more are under way?"""
-        if self._express:
+        """Are fewer than so many messages ready, while more are under way and nobody talks?"""
+        if self._is_live():
             return False
         ready = 0
         for chunk in self._chunks:
@@ -107,16 +113,19 @@ class Intake:
         return bool(self._lines) and ready < messages
 
     def take(self) -> list[Chunk]:
-        """All that is verified, up to a batch. What came by express goes first, even if it has to be waited for: its
+        """What is verified, up to a batch. What came by express goes first, even if it has to be waited for: its
         sender's next messages may be in a chunk.
         """
         taken: list[Chunk] = []
-        count = 0
-        while self.has_ready and count < MAX_BATCH_MESSAGES:
+        count, limit = 0, MAX_LIVE_BATCH if self._is_live() else MAX_BATCH
+        while self.has_ready and count < limit:
             chunk = (self._express or self._chunks).popleft()
             taken.append(chunk)
             count += len(chunk.verdicts or ())
         return taken
+
+    def _is_live(self) -> bool:
+        return trio.current_time() - self._talked < LIVE_SECONDS
 
     def give_up(self) -> list[Submission]:
         """All that is on its way; the verifiers' answers will be for nobody."""

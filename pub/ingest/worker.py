@@ -10,6 +10,7 @@ process ends when the socket does, so none outlives the pub, however that died.
 """
 
 import faulthandler
+import os
 import socket
 import struct
 import traceback
@@ -21,6 +22,7 @@ from pub.errors import InvalidMessage
 from pub.protocol.classic import Message, examine
 
 FRAME_HEADER = struct.Struct(">I")
+NICENESS = 5  # a third of the processor where there is not enough: what is verified would only wait for the event loop
 RECEIVE_SIZE = 1 << 18  # a chunk of 256 messages of 600 bytes is 150 KiB: one read
 
 
@@ -70,6 +72,7 @@ def receive_frame(connection: socket.socket, buffer: bytearray) -> bytes | None:
 def main() -> None:
     """Answer chunks until the socket ends. (The pub blocked the signals that mean "stop": it drains first.)"""
     faulthandler.enable()
+    os.nice(NICENESS)
     with suppress(ConnectionError):  # the pub died and left verdicts unread
         serve(socket.socket(fileno=0))
 
