@@ -136,7 +136,7 @@ def machine() -> dict[str, Any]:
         "cpu": model,
         "cores": os.cpu_count(),
         "memory_gib": round(memory / (1 << 30)),
-        "kernel": platform.release(),
+        "kernel": platform.release().partition("-")[0],
         "python": platform.python_version(),
         "node": _output("node", "--version"),
         "load_before": os.getloadavg()[0],
