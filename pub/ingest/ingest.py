@@ -2,8 +2,8 @@
 
 ``submit`` hands in what peers sent (``intake`` has its way to here: the valve, the verifiers). The writer drains
 everything that is verified, checks how each message continues its feed, and commits all of it in one LMDB transaction
-with one fsync, in a thread. A large transaction costs half as much per message as a small one. So while the verifiers
-are busy the writer waits for company, a tenth of a second at the most, unless somebody has just written something.
+with one fsync, in a thread. Large transactions cost less per message than small ones. So while the verifiers are busy
+the writer waits for company, a tenth of a second at the most, unless somebody has just written something.
 
 Only after the commit do heads, graph and counters change and are the watchers called: nobody is told of a message
 that is not on disk. ``write`` runs a job of ours (publish, redeem, revoke) inside the next transaction; being run

@@ -24,6 +24,20 @@ function guestAddress (code) {
   return `net:${host}:${port}~shs:${key.slice(1, -8)}:${seed}`
 }
 
+// EBT by hand: answers the pub's first frame with these notes, and hands over every frame
+async function sayNotes (keys, address, notes, take, done = () => {}) {
+  const connection = await dial(keys, address)
+  const source = pushable()
+  const duplex = connection.ebt.replicate({ version: 3 }, () => {})
+  let isFirst = true
+  pull(source, duplex.sink)
+  pull(duplex.source, pull.drain(frame => {
+    if (isFirst) source.push(notes)
+    isFirst = false
+    take(frame)
+  }, done))
+}
+
 function outcome (call) {
   return promise(call).then(result => ({ result }), error => ({ error: error.message }))
 }
@@ -51,20 +65,13 @@ module.exports = async function (dir) {
     return answer
   }
 
-  // EBT by hand: tells the pub that we know of `feed`, have nothing, and want to hear of its head only
+  // tells the pub that we know of `feed`, have nothing, and want to hear of its head only
   async function watch (address, feed) {
-    const connection = await dial(keys, address)
-    const source = pushable()
-    const duplex = connection.ebt.replicate({ version: 3 }, () => {})
-    let isFirst = true
-    pull(source, duplex.sink)
-    pull(duplex.source, pull.drain(frame => {
-      if (isFirst) source.push({ [feed]: 1 })
-      isFirst = false
+    await sayNotes(keys, address, { [feed]: 1 }, frame => {
       for (const [author, note] of Object.entries(frame)) {
         if (author[0] === '@' && note >= 0) notes.add(`${author} ${note >> 1}`, { author, sequence: note >> 1 })
       }
-    }, () => {}))
+    })
     return true
   }
 
@@ -82,3 +89,4 @@ module.exports = async function (dir) {
 }
 
 module.exports.dial = dial
+module.exports.sayNotes = sayNotes

@@ -3,10 +3,9 @@
 'use strict'
 const path = require('path')
 const pull = require('pull-stream')
-const pushable = require('pull-pushable')
 const ssbKeys = require('ssb-keys')
 const validate = require('ssb-validate')
-const { dial } = require('./raw')
+const { dial, sayNotes } = require('./raw')
 
 const NOTHING_YET = 0 // the note for: send me all of it
 
@@ -38,16 +37,9 @@ module.exports = async function (dir) {
   }
 
   async function fetchByEbt (address, feeds) {
-    const connection = await dial(keys, address)
-    const source = pushable()
-    const duplex = connection.ebt.replicate({ version: 3 }, () => {})
-    let isFirst = true
-    pull(source, duplex.sink)
-    pull(duplex.source, pull.drain(frame => {
+    await sayNotes(keys, address, Object.fromEntries(feeds.map(feed => [feed, NOTHING_YET])), frame => {
       if (typeof frame.author === 'string' && frame.content) chains.add(frame)
-      if (isFirst) source.push(Object.fromEntries(feeds.map(feed => [feed, NOTHING_YET])))
-      isFirst = false
-    }, finish))
+    }, finish)
   }
 
   async function fetchByHistory (address, feeds) {
