@@ -66,9 +66,9 @@ class World:
 def build(settings: Settings, keys: KeyPair, store: Store, verifier: Verifier, world: World) -> Pub:
     """The pub's rooms, wired. Nothing runs yet."""
     messages = Log(store)
-    graph: Graph[int] = Graph()
-    for author, target, value in messages.edges():
-        graph.set_edge(author, target, value)
+    graph = Graph()
+    for part in messages.edges():
+        graph.add_edges(*part)
     metrics = Metrics()
     ingest = Ingest(
         store=store,
