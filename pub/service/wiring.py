@@ -108,10 +108,8 @@ def build(settings: Settings, keys: KeyPair, store: Store, verifier: Verifier, w
     pub.legacy = legacy.Legacy(pub)
     pub.volleys = gossip.Volleys()
     pub.methods = {name: _bind(method, pub) for name, method in METHODS.items()}
+    pub.replication.replicator.begin(feed for feed in filter(pub.hops.is_replicated, pub.hops.hops) if feed != pub.own)
     pub.replication.replicator.replicate(pub.own, ask=False)
-    for feed in pub.hops.hops:
-        if pub.hops.is_replicated(feed) and feed != pub.own:
-            pub.replication.replicator.replicate(feed)
     ingest.watchers += [pub.replication.watch, pub.history.watch]
     ingest.disk.watchers.append(pub.replication.watch_disk)
     return pub
