@@ -31,6 +31,7 @@ from pub.store.env import Store, Txn
 from pub.store.invites import Invites
 from pub.store.log import Appender, Changes, Log
 from pub.store.members import Members
+from pub.store.readahead import no_readahead
 
 METHODS: Methods = {
     **manifest.METHODS,
@@ -65,10 +66,11 @@ class World:
 
 def build(settings: Settings, keys: KeyPair, store: Store, verifier: Verifier, world: World) -> Pub:
     """The pub's rooms, wired. Nothing runs yet."""
-    messages = Log(store)
     graph = Graph()
-    for part in messages.edges():
-        graph.add_edges(*part)
+    with no_readahead(store.folder):
+        messages = Log(store)
+        for part in messages.edges():
+            graph.add_edges(*part)
     metrics = Metrics()
     ingest = Ingest(
         store=store,
