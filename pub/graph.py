@@ -168,6 +168,7 @@ class Hops:
 
     def _count_all(self) -> None:
         """What everybody within reach says, in one go: most feeds are spoken of by many in the same words."""
+        counts, ranks = self._counts, self._ranks
         authors: list[list[int]] = [[] for _ in range(self._maximum)]  # by distance
         for feed, distance in self.hops.items():
             if 0 <= distance < self._maximum:
@@ -175,7 +176,7 @@ class Hops:
         for distance, speakers in enumerate(authors):
             said = Counter(chain.from_iterable(map(self._graph._edges_of, speakers)))
             for edge, count in said.items():
-                self._counts[(edge >> 2) * self._ranks + 2 * distance + _RANKS[edge & 3]] = count
+                counts[(edge >> 2) * ranks + 2 * distance + _RANKS[edge & 3]] = count
 
     def _settle(self, feed: int, before: int, after: int) -> None:
         self._count_words(feed, before, -1)
