@@ -274,7 +274,7 @@ class Connection:
     def _look_on(self) -> None:
         """What was taken for this turn is out. More of it is for another turn: others have waited for theirs."""
         if (self._ready or self._outbox) and self._line is not None:
-            self._line.join(self)
+            self._line.go_on(self)
         elif self._is_closing:
             self._cancel()
         else:
@@ -301,11 +301,11 @@ class Connection:
         while self._ready and asked < TURN and len(self._outbox) < SEND_BUFFER:
             asked += 1
             stream = self._ready.pop(0)
-            if page := self._next_page(stream):
-                self._outbox += page
+            if not (page := self._next_page(stream)):
+                stream.rest()
+            self._outbox += page
+            if stream.is_ready:
                 self._ready.append(stream)
-            else:
-                stream.is_ready = False
         buffer, self._outbox = self._outbox, bytearray()
         if len(buffer) > MAX_WRITE:
             buffer, self._outbox = buffer[:MAX_WRITE], buffer[MAX_WRITE:]

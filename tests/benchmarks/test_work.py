@@ -41,7 +41,7 @@ BOUNDS: dict[str, tuple[float, float]] = {
     "serve: calls per message": (15.5, 14.3),
     "serve: calls of the metrics library per message": (0.01, 0),
     "serve: bytes at once per message": (525, 488),
-    "fan-out: calls per message and client": (160, 151.4),
+    "fan-out: calls per message and client": (143, 136.5),
     "greeting over 1,000 feeds: calls": (1320, 1246),
     "greeting over 10,000 feeds: calls": (1320, 1244),
 }
