@@ -47,6 +47,7 @@ class Intake:
         self._queueing: set[object] = set()  # senders of whom something stood in a line since all of theirs was done
         self._express: deque[Chunk] = deque()
         self._chunks: deque[Chunk] = deque()
+        self._has_passed = False  # was the last batch by express alone?
         self._talked = -math.inf  # when the last express submission came
         self._bell = trio.Event()
         self._verifying: trio.Nursery | None = None
@@ -127,11 +128,13 @@ class Intake:
 
     def take(self) -> list[Chunk]:
         """What is verified, up to a batch. What came by express goes first, even if it has to be waited for: its
-        sender's next messages may be in a chunk.
+        sender's next messages may be in a chunk. It goes by itself, but not twice in a row, or chunks might wait for
+        ever.
         """
         taken: list[Chunk] = []
         count, limit = 0, MAX_LIVE_BATCH if self._is_live() else MAX_BATCH
-        while self.has_ready and count < limit:
+        self._has_passed = is_passing = bool(self._express) and not self._has_passed
+        while self.has_ready and count < limit and (self._express or not is_passing):
             chunk = (self._express or self._chunks).popleft()
             taken.append(chunk)
             count += len(chunk.verdicts or ())
