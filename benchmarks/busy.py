@@ -50,19 +50,17 @@ def pulled(peer: Peer, there: Shape, brought: Shape, folder: Path = FOLDER) -> F
 def fan_out_meanwhile(
     peer: Peer, clients: int, messages: int, there: Shape, brought: Shape, folder: Path = FOLDER
 ) -> Figures:
-    """Fan-out, while five pull and a member brings a data set; it has to be large enough to last."""
-    with ExitStack() as stack:
-        bringer = stack.enter_context(others(peer, "bring", brought, folder))
-        pullers = stack.enter_context(others(peer, "pull", there, folder))
-        party = gather(peer, clients, messages, "publisher meanwhile")
-        for each in (pullers, bringer):
-            each.go()
-        sleep(UNDER_WAY_SECONDS)
-        figures = party.run()
-        if not bringer.is_busy:
-            raise LoadFailed(f"{brought} was brought before the last message was published")
-        for each in (pullers, bringer):
-            each.stop()
+    """Fan-out, while five pull and a member brings a data set; it has to be large enough to last, and is broken off."""
+    with others(peer, "pull", there, folder) as pullers:
+        with others(peer, "bring", brought, folder) as bringer:
+            party = gather(peer, clients, messages, "publisher meanwhile")
+            for each in (pullers, bringer):
+                each.go()
+            sleep(UNDER_WAY_SECONDS)
+            figures = party.run()
+            if not bringer.is_busy:
+                raise LoadFailed(f"{brought} was brought before the last message was published")
+        pullers.stop()
     return figures
 
 

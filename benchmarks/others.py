@@ -30,7 +30,7 @@ from benchmarks.meter import raise_descriptor_limit
 from benchmarks.peers import ROOT, Peer
 
 READY_SECONDS = 120  # a data set may have to be read, and a pub to come to rest
-STOP_SECONDS = 300  # what was begun is finished: 300,000 messages by ssb-server, for one
+STOP_SECONDS = 300  # what was begun is finished: five pulls of 100,000 messages by ssb-server, for one
 
 Said = dict[str, Any]
 Work = Callable[[threading.Event], Said]

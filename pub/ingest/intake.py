@@ -6,9 +6,10 @@ lines in turn. So a sender with few messages waits for what is being verified, n
 handed in before. Chunks may finish in any order and are taken up in the order they were filled, and one line is one
 sender: its messages stay in order, and nobody else's have to.
 
-*Express.* A few messages of a sender that has nothing else on its way are what somebody has just written. They don't
-wait for a chunk, and the writer takes them first. Few may be on their way like this at once: the rest joins the lines.
-While people talk like this transactions are small, so that they don't wait long for the one under way either.
+*Express.* A few messages of a sender that has nothing in a line are what somebody has just written. They don't wait for
+a chunk, and the writer takes them first, in the order they came. Few may be on their way like this at once: the rest
+joins the lines. While people talk like this transactions are small, so that they don't wait long for the one under way
+either.
 """
 
 import math
@@ -22,9 +23,10 @@ from pub.ingest.verify import FEW_MESSAGES, Verifier
 
 CHUNK_MESSAGES = 256  # messages a verifier gets at once: 15 ms of work, so nothing waits long behind it
 MAX_BATCH = 4096  # messages in one transaction: bounds how long a commit keeps everybody waiting
-MAX_LIVE_BATCH = 512  # while people talk: a transaction takes 5 ms, on a busy machine 30
+MAX_LIVE_BATCH = CHUNK_MESSAGES  # while people talk: a transaction takes 2 ms, on a busy machine 15
 LIVE_SECONDS = 2.0  # since the last express submission: so long people are thought to talk
 MAX_EXPRESS = 16  # submissions on their way at once: what they cost is done between two chunks, a millisecond or two
+MAX_EXPRESS_OF_ONE = 4  # of a sender: who writes while a slow disk has the last one; more at once is no talk
 
 
 class Intake:
@@ -42,8 +44,10 @@ class Intake:
         self._room = trio.lowlevel.ParkingLot()
         self._lines: dict[object, deque[Submission]] = {}
         self._on_their_way: Counter[object] = Counter()  # submissions by sender, until they are released
+        self._queueing: set[object] = set()  # senders of whom something stood in a line since all of theirs was done
         self._express: deque[Chunk] = deque()
         self._chunks: deque[Chunk] = deque()
+        self._has_passed = False  # was the last batch by express alone?
         self._talked = -math.inf  # when the last express submission came
         self._bell = trio.Event()
         self._verifying: trio.Nursery | None = None
@@ -58,17 +62,26 @@ class Intake:
     def put(self, submission: Submission) -> None:
         """Take in a submission; it counts until it is released."""
         sender = submission.sender
-        is_alone = sender not in self._on_their_way
-        self._on_their_way[sender] += 1
-        self.held_bytes += submission.size
-        if is_alone and len(submission.raws) <= FEW_MESSAGES and len(self._express) < MAX_EXPRESS and self._verifying:
+        if self._verifying is not None and self._may_pass_by(submission):
             chunk = Chunk([submission])
             self._express.append(chunk)
             self._talked = trio.current_time()
             self._verifying.start_soon(self._verify, chunk, None)
         else:
+            self._queueing.add(sender)
             self._lines.setdefault(sender, deque()).append(submission)
             self._bell.set()
+        self._on_their_way[sender] += 1
+        self.held_bytes += submission.size
+
+    def _may_pass_by(self, submission: Submission) -> bool:
+        """Is this what somebody has just written, with nothing before it in a line that it would overtake?"""
+        return (
+            len(submission.raws) <= FEW_MESSAGES
+            and len(self._express) < MAX_EXPRESS
+            and self._on_their_way[submission.sender] < MAX_EXPRESS_OF_ONE
+            and submission.sender not in self._queueing
+        )
 
     def _is_full(self, size: int) -> bool:
         """Is there no room for ``size`` bytes more? What is larger than all the room may enter when it is empty."""
@@ -83,6 +96,7 @@ class Intake:
                 self._on_their_way[submission.sender] = left
             else:
                 del self._on_their_way[submission.sender]
+                self._queueing.discard(submission.sender)
         self._room.unpark_all()
 
     @property
@@ -114,11 +128,13 @@ class Intake:
 
     def take(self) -> list[Chunk]:
         """What is verified, up to a batch. What came by express goes first, even if it has to be waited for: its
-        sender's next messages may be in a chunk.
+        sender's next messages may be in a chunk. It goes by itself, but not twice in a row, or chunks might wait for
+        ever.
         """
         taken: list[Chunk] = []
         count, limit = 0, MAX_LIVE_BATCH if self._is_live() else MAX_BATCH
-        while self.has_ready and count < limit:
+        self._has_passed = is_passing = bool(self._express) and not self._has_passed
+        while self.has_ready and count < limit and (self._express or not is_passing):
             chunk = (self._express or self._chunks).popleft()
             taken.append(chunk)
             count += len(chunk.verdicts or ())

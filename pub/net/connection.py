@@ -10,8 +10,8 @@ The turns of a peer whose packets are refused are shorter (``Session.charge``).
 
 Sending pulls. A stream with something to say is *ready*, and its connection stands in line (``line``). When it is its
 turn it takes the outbox and then a page from each ready stream, until a buffer is full, and writes it with one call.
-Only if the socket is full does it get a second task, the *sender*, which waits for room and goes on until there is
-nothing left to say. Who reads slowly costs a cursor, and only its own sender waits.
+Only if the socket is full does it get a second task, the *sender*, which waits until the rest of that buffer is out.
+Who reads slowly costs a cursor, and only its own sender waits.
 """
 
 from collections.abc import Awaitable, Callable
@@ -260,7 +260,7 @@ class Connection:
         return 0
 
     def _write_now(self, data: bytes | bytearray) -> bool:
-        """False: the socket has no room for all of it, and the sender goes on from here."""
+        """False: the socket has no room for all of it, and the sender has the rest."""
         if isinstance(self._stream, SecretStream):
             rest, is_out = data[:0], self._stream.send_now(data)  # what is left waits in the stream
         else:
@@ -274,21 +274,20 @@ class Connection:
     def _look_on(self) -> None:
         """What was taken for this turn is out. More of it is for another turn: others have waited for theirs."""
         if (self._ready or self._outbox) and self._line is not None:
-            self._line.join(self)
+            self._line.go_on(self)
         elif self._is_closing:
             self._cancel()
         else:
             self._is_stirred = False
 
     async def _send(self, data: bytes | bytearray) -> None:
-        """The sender: from a socket that is full until there is nothing left to say."""
+        """The sender: waits until the socket has taken what it had no room for, and stands in line again."""
         try:
-            while True:
-                await self._stream.send_all(data)
-                if not (data := self._next_buffer()) and not self._ready:  # else they had nothing to say, others may
-                    return self._look_on()
+            await self._stream.send_all(data)
         except trio.BrokenResourceError as error:
             self._sending_failed(error)
+        else:
+            self._look_on()
 
     def _sending_failed(self, error: trio.BrokenResourceError) -> None:
         if self._is_closing:  # the peer did not wait for our goodbye
@@ -301,11 +300,11 @@ class Connection:
         while self._ready and asked < TURN and len(self._outbox) < SEND_BUFFER:
             asked += 1
             stream = self._ready.pop(0)
-            if page := self._next_page(stream):
-                self._outbox += page
+            if not (page := self._next_page(stream)):
+                stream.rest()
+            self._outbox += page
+            if stream.is_ready:
                 self._ready.append(stream)
-            else:
-                stream.is_ready = False
         buffer, self._outbox = self._outbox, bytearray()
         if len(buffer) > MAX_WRITE:
             buffer, self._outbox = buffer[:MAX_WRITE], buffer[MAX_WRITE:]

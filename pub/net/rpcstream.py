@@ -28,7 +28,10 @@ class Source(Protocol):
     """The producing end of a stream: asked only when the socket is free."""
 
     def next_page(self, budget: int) -> list[bytes]:
-        """JSON bodies to send now, about ``budget`` bytes; empty: nothing until the stream is woken again."""
+        """JSON bodies to send now, about ``budget`` bytes; empty: nothing until the stream is woken again.
+
+        A source that knows that these are all there are may say so with ``RpcStream.rest``, and is not asked once more.
+        """
         ...
 
 
@@ -49,6 +52,10 @@ class RpcStream:
         if not self.is_ready:
             self.is_ready = True
             self.connection.stream_ready(self)
+
+    def rest(self) -> None:
+        """The source has said all it had to say, but for the page it is about to give."""
+        self.is_ready = False
 
     def send(self, value: Any) -> None:
         """One packet through the outbox: for the few things that are not pulled from a source."""

@@ -282,6 +282,8 @@ class EbtStream:
             self._pub.replication.resends.sent(due.feed, due.after, len(messages))
             page += messages
             budget -= sum(map(len, messages))
+        if budget > 0:
+            self.stream.rest()
         self._pub.metrics.tally.sent_messages += len(page)
         return page
 

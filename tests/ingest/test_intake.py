@@ -8,7 +8,7 @@ import trio.testing
 
 from pub.ingest.batch import Chunk, Submission
 from pub.ingest.ingest import COMPANY, COMPANY_SECONDS
-from pub.ingest.intake import CHUNK_MESSAGES, MAX_EXPRESS, Intake
+from pub.ingest.intake import CHUNK_MESSAGES, MAX_EXPRESS, MAX_EXPRESS_OF_ONE, MAX_LIVE_BATCH, Intake
 from pub.ingest.verify import FEW_MESSAGES
 from pub.ingest.worker import verdict
 from pub.protocol.classic import Message
@@ -40,6 +40,11 @@ def senders(chunk: Sequence[bytes]) -> list[str]:
     """Of the messages, those that follow one another named once."""
     names = [raw.split()[0].decode() for raw in chunk]
     return [name for number, name in enumerate(names) if not number or names[number - 1] != name]
+
+
+def of(chunks: list[Chunk]) -> list[str]:
+    """Whose messages a transaction has."""
+    return senders([raw for chunk in chunks for each in chunk.submissions for raw in each.raws])
 
 
 def open_intake(verifier: Gate, nursery: trio.Nursery, max_bytes: int = 1 << 20) -> Intake:
@@ -107,10 +112,12 @@ async def test_a_message_just_written_passes_by_all_that_waits(nursery: trio.Nur
     assert not intake.has_ready, "her next message may be in there"
     gate.answers[1].set()
     await let_all_work()
-    assert [senders([raw for each in chunk.submissions for raw in each.raws]) for chunk in intake.take()] == [
-        ["alice"],
-        ["flood"],
-    ]
+    assert of(intake.take()) == ["alice"], "by itself: the flood would keep her friends waiting"
+    intake.put(submission("bob", 1))
+    await let_all_work()
+    gate.answers[-1].set()
+    await let_all_work()
+    assert of(intake.take()) == ["bob", "flood"], "and the flood waits for no more than one transaction"
 
 
 async def test_few_go_by_express_at_once(nursery: trio.Nursery) -> None:
@@ -121,6 +128,60 @@ async def test_few_go_by_express_at_once(nursery: trio.Nursery) -> None:
         intake.put(submission(f"person{number}", 1))
     await let_all_work()
     assert [len(chunk) for chunk in gate.given] == [1] * MAX_EXPRESS + [10]
+
+
+async def test_who_writes_again_before_the_last_is_stored_passes_by_as_well(nursery: trio.Nursery) -> None:
+    gate = Gate()
+    intake = open_intake(gate, nursery)
+    await let_all_work()
+    for _ in range(10):
+        intake.put(submission("flood", 64))
+    await let_all_work()
+    for _ in range(MAX_EXPRESS_OF_ONE + 2):
+        intake.put(submission("alice", 1))
+    await let_all_work()
+    assert [senders(chunk) for chunk in gate.given] == [["flood"], *[["alice"]] * MAX_EXPRESS_OF_ONE]
+
+
+async def test_what_stands_in_a_line_is_not_overtaken_by_its_sender(nursery: trio.Nursery) -> None:
+    gate = Gate()
+    intake = open_intake(gate, nursery)
+    await let_all_work()
+    for _ in range(10):
+        intake.put(submission("flood", 64))
+    much, little = submission("alice", FEW_MESSAGES + 1), submission("alice", 1)
+    intake.put(much)
+    intake.put(little)
+    taken: list[Chunk] = []
+    while not intake.is_empty:
+        await let_all_work()
+        for answer in gate.answers:
+            answer.set()
+        await let_all_work()
+        taken += intake.take()
+    assert [each for chunk in taken for each in chunk.submissions if each.sender == "alice"] == [much, little]
+    intake.release(each for chunk in taken for each in chunk.submissions)
+    intake.put(submission("alice", 1))
+    await let_all_work()
+    assert senders(gate.given[-1]) == ["alice"], "nothing of hers is on its way any more"
+
+
+async def test_while_people_talk_a_transaction_is_small(nursery: trio.Nursery) -> None:
+    gate = Gate(lanes=4)
+    intake = open_intake(gate, nursery)
+    await let_all_work()
+    for _ in range(40):
+        intake.put(submission("flood", 64))
+    await let_all_work()
+    for answer in gate.answers:
+        answer.set()
+    await let_all_work()
+    intake.put(submission("alice", 1))
+    await let_all_work()
+    gate.answers[-1].set()
+    await let_all_work()
+    assert of(intake.take()) == ["alice"]
+    assert sum(len(chunk.verdicts or ()) for chunk in intake.take()) == MAX_LIVE_BATCH
 
 
 async def test_what_is_released_counts_no_more(nursery: trio.Nursery) -> None:

@@ -28,7 +28,7 @@ class Sender:
     def take_turn(self) -> int:
         self.left -= 1
         if self.left:
-            self.line.join(self)
+            self.line.go_on(self)
         return self.size
 
 
@@ -50,6 +50,31 @@ async def test_everybody_has_a_turn_and_who_wants_more_queues_again() -> None:
         late = Sender(line)
         await trio.testing.wait_all_tasks_blocked()
         assert late.left == 0
+
+
+async def test_news_pass_by_those_who_fetch_everything_and_hold_nobody_up() -> None:
+    async with running() as line:
+        fetching = [Sender(line, turns=9, size=ROUND_BYTES) for _ in range(3)]
+        while any(each.left == 9 for each in fetching):
+            await trio.lowlevel.checkpoint()
+        before = sum(each.left for each in fetching)
+        listening = [Sender(line) for _ in range(3)]
+        while any(each.left for each in listening):
+            await trio.lowlevel.checkpoint()
+        assert before - sum(each.left for each in fetching) <= 3, "of them a round has one, and the look may come late"
+        await trio.testing.wait_all_tasks_blocked()
+        assert [each.left for each in fetching] == [0, 0, 0]
+
+
+async def test_whoever_goes_on_has_a_turn_however_much_news_there_is() -> None:
+    async with running() as line:
+        fetching = Sender(line, turns=3, size=ROUND_BYTES)
+        await trio.lowlevel.checkpoint()
+        listening = [Sender(line, size=ROUND_BYTES) for _ in range(20)]
+        for _ in range(8):
+            await trio.lowlevel.checkpoint()
+        assert fetching.left == 0
+        assert any(each.left for each in listening)
 
 
 async def test_a_round_is_bounded_in_turns() -> None:
