@@ -7,6 +7,7 @@ of the two it got. The store is opened for reading and closed again; nothing is 
 import json
 import time
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any
 
 import msgspec
@@ -20,7 +21,7 @@ from pub.rpc.arguments import options
 from pub.rpc.conn import record_json
 from pub.rpc.feeds import feeds_page
 from pub.rpc.invite import invite_json
-from pub.rpc.status import member_json
+from pub.rpc.status import members_page
 from pub.store.env import Store, Txn
 from pub.store.invites import Invites
 from pub.store.log import Log
@@ -71,16 +72,8 @@ def _invites(settings: Settings) -> list[dict[str, Any]]:
     return [invite_json(record, now) for record in reversed(records)]
 
 
-def _members(settings: Settings) -> Any:
-    return _stored(settings, _member_list, [])
-
-
-def _member_list(log: Log, txn: Txn) -> list[dict[str, Any]]:
-    return [member_json(log.keys[feed], member) for feed, member in Members(log.store).entries(txn)]
-
-
-def _feeds(settings: Settings, *args: Any) -> Any:
-    page = _stored(settings, lambda log, txn: feeds_page(log, txn, options(list(args))), [])
+def _page(pages: Callable[[Log, Txn, dict[str, Any]], list[msgspec.Raw]], settings: Settings, *args: Any) -> Any:
+    page = _stored(settings, lambda log, txn: pages(log, txn, options(list(args))), [])
     return json.loads(msgspec.json.encode(page))
 
 
@@ -115,7 +108,7 @@ _READERS: dict[tuple[str, ...], Callable[..., Any]] = {
     ("whoami",): _whoami,
     ("status",): _status,
     ("invite", "list"): _invites,
-    ("members",): _members,
+    ("members",): partial(_page, members_page),
     ("conn", "peers"): _peers,
-    ("feeds",): _feeds,
+    ("feeds",): partial(_page, feeds_page),
 }

@@ -17,6 +17,15 @@ def read(settings: Settings, name: tuple[str, ...], args: Sequence[Any] = ()) ->
         return offline.answer(settings, name, args)
 
 
+def read_all(settings: Settings, name: tuple[str, ...], asked: dict[str, Any]) -> list[dict[str, Any]]:
+    """A list that comes in pages (rpc/lists.py): page after page, until one is empty."""
+    found: list[dict[str, Any]] = []
+    while page := read(settings, name, [asked]):
+        found += page
+        asked = {**asked, "after": page[-1]["id"]}
+    return found
+
+
 def change(settings: Settings, name: tuple[str, ...], args: list[Any]) -> Any:
     """Have the running pub do something. Raises OperatorError, RpcError when the pub refuses."""
     try:

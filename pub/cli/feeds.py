@@ -1,11 +1,10 @@
 """The stored feeds, and which of them are forked."""
 
-from collections.abc import Iterator
 from typing import Any
 
 import click
 
-from pub.cli.asking import read
+from pub.cli.asking import read_all
 from pub.cli.options import Place, common, pass_place
 from pub.cli.output import moment, print_json, print_table
 
@@ -16,7 +15,7 @@ from pub.cli.output import moment, print_json, print_table
 @pass_place
 def feeds(place: Place, forked: bool) -> None:
     """List the feeds that are stored."""
-    found = list(_all_feeds(place, forked))
+    found = read_all(place.settings(), ("feeds",), {"forked": forked})
     if place.as_json:
         print_json(found)
     elif not found:
@@ -26,14 +25,6 @@ def feeds(place: Place, forked: bool) -> None:
         print_table(columns, ((f["id"], f["sequence"], *_fork_cells(f["forked"])) for f in found))
     else:
         print_table(("id", "messages", "state"), ((f["id"], f["sequence"], f["state"]) for f in found))
-
-
-def _all_feeds(place: Place, forked: bool) -> Iterator[dict[str, Any]]:
-    """Page after page, until one is empty."""
-    settings, asked = place.settings(), {"forked": forked}
-    while page := read(settings, ("feeds",), [asked]):
-        yield from page
-        asked = {**asked, "after": page[-1]["id"]}
 
 
 def _fork_cells(fork: dict[str, Any]) -> tuple[object, ...]:

@@ -10,9 +10,6 @@ from datetime import UTC, datetime
 from typing import Any
 
 import click
-from rich.console import Console
-from rich.table import Table
-from rich.text import Text
 
 PIPED_WIDTH = 240  # characters: a table in a pipe is cut by nobody's window
 
@@ -27,6 +24,10 @@ def print_json(value: Any) -> None:
 
 def print_table(columns: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
     """Columns below their headings; with empty headings a list of facts."""
+    from rich.console import Console  # a tenth of what a command costs that answers without a table
+    from rich.table import Table
+    from rich.text import Text
+
     table = Table(box=None, show_header=any(columns), pad_edge=False, padding=(0, 2, 0, 0))
     for column in columns:
         # half an id is no id, and one in two lines cannot be copied: where there is little room the others give way

@@ -5,7 +5,7 @@ from typing import Any
 import click
 
 from pub import __version__
-from pub.cli.asking import read
+from pub.cli.asking import read, read_all
 from pub.cli.options import Place, common, pass_place
 from pub.cli.output import moment, print_json, print_table, shown, span
 from pub.errors import OperatorError
@@ -87,7 +87,7 @@ def health(place: Place) -> None:
 @pass_place
 def members(place: Place) -> None:
     """List whom the pub has admitted."""
-    records: list[dict[str, Any]] = read(place.settings(), ("members",))
+    records = read_all(place.settings(), ("members",), {})
     if place.as_json:
         print_json(records)
     elif not records:

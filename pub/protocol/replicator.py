@@ -18,7 +18,7 @@ Whom we ask for a feed is the business of `senders`.
 
 from array import array
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 
 from pub.protocol.clocks import Clock
 from pub.protocol.interest import Interest
@@ -96,6 +96,13 @@ class Replicator:
             self._rewrite_followed()
         if len(self.woken) < len(self._sessions):
             self.woken |= self._sessions
+
+    def begin(self, feeds: Iterable[int]) -> None:
+        """Replicate all that a pub follows when it starts: `replicate` of each, before there is a session."""
+        new = array("I", [feed for feed in feeds if feed not in self.replicated])
+        self.replicated.update(new)
+        self.level.update({feed: level_note(self.heads[feed]) for feed in new})
+        self.followed += new
 
     def stop_replicating(self, feed: int) -> None:
         """Neither pass on nor take this feed any more. A peer is told when it mentions the feed again or sends it."""

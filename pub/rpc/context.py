@@ -43,7 +43,7 @@ class Pub:
     invites: Invites
     members: Members
     clocks: Clocks
-    graph: Graph[int]
+    graph: Graph
     ingest: Ingest
     metrics: Metrics
     lobby: Lobby
@@ -67,7 +67,7 @@ class Pub:
     health: Callable[[], Awaitable[dict[str, Any]]] = field(init=False)
     """All checks, as ``health`` answers."""
     replication: Replication = field(init=False)
-    hops: Hops[int] = field(init=False)
+    hops: Hops = field(init=False)
     """How far every known feed is from us; says which are replicated."""
     pages: Pages = field(init=False)
     """Of the log, as senders read it."""

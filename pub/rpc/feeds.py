@@ -1,30 +1,24 @@
-"""``feeds``: what is stored of whom, and the proofs of forks.
-
-There may be a hundred thousand feeds, so the answer comes in pages that cost the event loop a few milliseconds each:
-the caller asks again, with the last id it got as ``after``, until nothing comes.
-"""
+"""``feeds``: what is stored of whom, and the proofs of forks."""
 
 from collections.abc import Iterable
 from typing import Any
 
 import msgspec
 
-from pub.errors import RpcError
 from pub.net.connection import Connection
 from pub.net.methods import Method, Methods
-from pub.protocol.refs import feed_id, feed_key, is_feed_id, message_id
+from pub.protocol.refs import feed_id, message_id
 from pub.rpc.arguments import options
 from pub.rpc.context import Pub
+from pub.rpc.lists import first_feed, page
 from pub.store.env import Txn
 from pub.store.forks import Forks
 from pub.store.log import Log
 
-PAGE_BYTES = 256 << 10  # of JSON: 2,000 feeds, or all that proves five forks of the longest messages
-
 
 def list_feeds(pub: Pub, _caller: Connection, args: list[Any]) -> list[msgspec.Raw]:
-    """``[{forked, after}]``: the stored feeds, with ``forked: true`` only those with a proof of a fork. A feed:
-    ``{id, sequence, state, forked}``, where state is "ordinary" or "forked", and ``forked`` null or
+    """``[{forked, after}]``: a page (lists.py) of the stored feeds, with ``forked: true`` only of those with a proof of
+    a fork. A feed: ``{id, sequence, state, forked}``, where state is "ordinary" or "forked", and ``forked`` null or
     ``{sequence, found, ours: {key, value}, theirs: {key, value}}`` (see store/forks.py; ``found`` in ms).
     """
     with pub.store.read() as txn:
@@ -32,25 +26,9 @@ def list_feeds(pub: Pub, _caller: Connection, args: list[Any]) -> list[msgspec.R
 
 
 def feeds_page(log: Log, txn: Txn, asked: dict[str, Any]) -> list[msgspec.Raw]:
-    """The page that is asked for, each feed as JSON text; at least one, if there is one."""
-    start = _start(log, asked.get("after"))
-    page: list[msgspec.Raw] = []
-    room = PAGE_BYTES
-    for feed in _candidates(log, start, bool(asked.get("forked"))):
-        encoded = msgspec.json.encode(_feed_json(log, txn, feed))
-        room -= len(encoded)
-        if room < 0 and page:
-            break
-        page.append(msgspec.Raw(encoded))
-    return page
-
-
-def _start(log: Log, after: object) -> int:
-    if after is None:
-        return 0
-    if not is_feed_id(after) or (feed := log.numbers.get(feed_key(str(after)))) is None:
-        raise RpcError("after is not the id of a stored feed")
-    return feed + 1
+    """The page that is asked for."""
+    candidates = _candidates(log, first_feed(log, asked), bool(asked.get("forked")))
+    return page(_feed_json(log, txn, feed) for feed in candidates)
 
 
 def _candidates(log: Log, start: int, forked: bool) -> Iterable[int]:

@@ -2,12 +2,18 @@
 
 from typing import Any
 
+import msgspec
+
 from pub.net.connection import Connection
 from pub.net.methods import Method, Methods
 from pub.protocol.addresses import format_address
 from pub.protocol.refs import feed_id
+from pub.rpc.arguments import options
 from pub.rpc.context import Pub
-from pub.store.members import Member
+from pub.rpc.lists import first_feed, page
+from pub.store.env import Txn
+from pub.store.log import Log
+from pub.store.members import Member, Members
 
 
 def whoami(pub: Pub, _caller: Connection, _args: list[Any]) -> dict[str, str]:
@@ -48,14 +54,19 @@ async def health(pub: Pub, _caller: Connection, _args: list[Any]) -> dict[str, A
     return await pub.health()
 
 
-def list_members(pub: Pub, _caller: Connection, _args: list[Any]) -> list[dict[str, Any]]:
-    """Everyone who has joined: id, when (ms) and by which invite."""
+def list_members(pub: Pub, _caller: Connection, args: list[Any]) -> list[msgspec.Raw]:
+    """``[{after}]``: a page (lists.py) of those who have joined: id, when (ms), by which invite, and its note."""
     with pub.store.read() as txn:
-        return [member_json(pub.log.keys[feed], member) for feed, member in pub.members.entries(txn)]
+        return members_page(pub.log, txn, options(args))
 
 
-def member_json(key: bytes, member: Member) -> dict[str, Any]:
-    """A member as ``ssb-pub members --json`` shows it."""
+def members_page(log: Log, txn: Txn, asked: dict[str, Any]) -> list[msgspec.Raw]:
+    """The page that is asked for."""
+    entries = Members(log.store).entries(txn, first_feed(log, asked))
+    return page(_member_json(log.keys[feed], member) for feed, member in entries)
+
+
+def _member_json(key: bytes, member: Member) -> dict[str, Any]:
     return {
         "id": feed_id(key),
         "joined": member.joined,

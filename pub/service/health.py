@@ -23,7 +23,7 @@ from pub.net.sockets import Network, Transport
 from pub.net.stream import SecretStream, open_handshake
 from pub.rpc.context import Pub
 from pub.store.log import Appender
-from pub.web.operations import Check, as_json
+from pub.web.checks import Check, as_json
 
 log = structlog.get_logger()
 

@@ -58,6 +58,7 @@ def main(settings: Settings, announce: Callable[[Started], None]) -> int:
     configure(settings.log.format, settings.log.level)
     faulthandler.enable(STDERR)  # what kills the interpreter (a damaged store under its map) leaves the stacks there
     sys.setswitchinterval(SWITCH_INTERVAL)
+    gc.freeze()  # all modules, which the garbage collector would look through while the rooms are made
     _allow_descriptors(settings.limits)
     upgrade(settings.data)  # before the watchdog's duty: it takes as long as it takes
     world = World()

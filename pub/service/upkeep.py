@@ -85,6 +85,8 @@ async def introduce(pub: Pub, settings: Settings) -> None:
     if (reason := pub.ingest.publishing_stopped()) is not None:
         log.warning("not_introduced", reason=reason)
         return
+    if _is_settled(pub, settings):
+        return  # a start without news waits for no disk
 
     def job(appender: Appender) -> None:
         _say_about(pub, settings, appender)
@@ -148,7 +150,7 @@ async def keep_house(pub: Pub, settings: Settings) -> None:
             pub.metrics.limit_hits.labels("idle_seconds").inc()
         pub.legacy.tick(trio.current_time())
         reason = pub.ingest.publishing_stopped()
-        if reason is None and pub.ingest.disk.full is None and not _is_settled(pub, settings):
+        if reason is None and pub.ingest.disk.full is None:
             await introduce(pub, settings)
         if (reason is not None) is not was_stopped:
             log.warning("publishing_stopped" if reason else "publishing_resumed", reason=reason)

@@ -31,6 +31,7 @@ from pub.store.env import Store, Txn
 from pub.store.invites import Invites
 from pub.store.log import Appender, Changes, Log
 from pub.store.members import Members
+from pub.store.readahead import no_readahead
 
 METHODS: Methods = {
     **manifest.METHODS,
@@ -65,10 +66,11 @@ class World:
 
 def build(settings: Settings, keys: KeyPair, store: Store, verifier: Verifier, world: World) -> Pub:
     """The pub's rooms, wired. Nothing runs yet."""
-    messages = Log(store)
-    graph: Graph[int] = Graph()
-    for author, target, value in messages.edges():
-        graph.set_edge(author, target, value)
+    graph = Graph()
+    with no_readahead(store.folder):
+        messages = Log(store)
+        for part in messages.edges():
+            graph.add_edges(*part)
     metrics = Metrics()
     ingest = Ingest(
         store=store,
@@ -108,10 +110,8 @@ def build(settings: Settings, keys: KeyPair, store: Store, verifier: Verifier, w
     pub.legacy = legacy.Legacy(pub)
     pub.volleys = gossip.Volleys()
     pub.methods = {name: _bind(method, pub) for name, method in METHODS.items()}
+    pub.replication.replicator.begin(feed for feed in filter(pub.hops.is_replicated, pub.hops.hops) if feed != pub.own)
     pub.replication.replicator.replicate(pub.own, ask=False)
-    for feed in pub.hops.hops:
-        if pub.hops.is_replicated(feed) and feed != pub.own:
-            pub.replication.replicator.replicate(feed)
     ingest.watchers += [pub.replication.watch, pub.history.watch]
     ingest.disk.watchers.append(pub.replication.watch_disk)
     return pub

@@ -28,6 +28,7 @@ from __future__ import annotations
 
 import math
 import struct
+import sys
 from array import array
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -76,13 +77,14 @@ class Log:
             self.keys = list(txn.cursor(store.feeds).iternext(keys=False, values=True))
             self.heads = array("I", bytes(4 * len(self.keys)))
             self.newest = array("Q", bytes(8 * len(self.keys)))  # receive numbers of the heads
-            for key, value in txn.cursor(store.heads):
-                feed = _number(key)
-                self.heads[feed], self.newest[feed], _id, _timestamp, state = _HEAD.unpack(value)
-                if state == _FORKED:
-                    self.forked.add(feed)
+            feeds = _numbers(b"".join(txn.cursor(store.heads).iternext(values=False)))
+            records = b"".join(txn.cursor(store.heads).iternext(keys=False))
             self.message_count: int = txn.stat(store.messages)["entries"]
-        self.numbers = {key: feed for feed, key in enumerate(self.keys)}
+        for feed, (sequence, newest, _id, _timestamp, state) in zip(feeds, _HEAD.iter_unpack(records), strict=True):
+            self.heads[feed], self.newest[feed] = sequence, newest
+            if state == _FORKED:
+                self.forked.add(feed)
+        self.numbers = dict(zip(self.keys, range(len(self.keys)), strict=True))
 
     def page(self, feed: int, after: int, max_bytes: int) -> list[bytes]:
         """JSON of the messages after sequence ``after`` (0 and up), as many whole ones as ``max_bytes`` holds.
@@ -95,18 +97,22 @@ class Log:
         """The same messages as ``page``, with sequence, id and time of receipt."""
         return [record(raw, encoded) for raw, encoded in self._read(feed, after, max_bytes)]
 
-    def edges(self) -> Iterator[tuple[int, int, int]]:
-        """Every (author, target, value); slice by slice, so those committed meanwhile may be missing."""
+    def edges(self) -> Iterator[tuple[array[int], array[int], array[int]]]:
+        """Authors, targets and values of all edges, in the order of the first two; slice by slice, so those committed
+        meanwhile may be missing.
+        """
         start = b"\0"
         while True:
             with self.store.read() as txn:
                 cursor = txn.cursor(self.store.edges)
-                part = list(islice(cursor, EDGES_SLICE)) if cursor.set_range(start) else []
-            for key, value in part:
-                yield *_PAIR.unpack(key), *_EDGE.unpack(value)
-            if len(part) < EDGES_SLICE:
-                return
-            start = part[-1][0] + b"\0"
+                if not cursor.set_range(start):
+                    return
+                keys = b"".join(islice(cursor.iternext(values=False), EDGES_SLICE))
+                cursor.set_range(start)
+                values = array("b", b"".join(islice(cursor.iternext(keys=False), EDGES_SLICE)))
+            pairs = _numbers(keys)
+            yield pairs[::2], pairs[1::2], values
+            start = keys[-_PAIR.size :] + b"\0"
 
     def apply(self, changes: Changes) -> None:
         """Take over a committed batch. The next batch may begin only afterwards."""
@@ -347,3 +353,11 @@ def _chain(txn: Txn, messages: Database, number: int, done: int, end: int) -> li
 
 def _number(key: bytes) -> int:
     return int.from_bytes(key, "big")
+
+
+def _numbers(keys: bytes) -> array[int]:
+    """Of u32 after u32."""
+    numbers = array("I", keys)
+    if sys.byteorder == "little":
+        numbers.byteswap()
+    return numbers

@@ -53,10 +53,12 @@ class Members:
     def count(self, txn: Txn) -> int:
         return txn.stat(self._database)["entries"]
 
-    def entries(self, txn: Txn) -> Iterator[tuple[int, Member]]:
-        """Every (feed, member) in the order of feed numbers; read it to its end inside the transaction."""
-        for key, value in txn.cursor(self._database):
-            yield int.from_bytes(key, "big"), _unpack(value)
+    def entries(self, txn: Txn, first: int = 0) -> Iterator[tuple[int, Member]]:
+        """Every (feed, member) in the order of feed numbers, from ``first`` on; to be read inside the transaction."""
+        cursor = txn.cursor(self._database)
+        if cursor.set_range(_FEED.pack(first)):
+            for key, value in cursor:
+                yield int.from_bytes(key, "big"), _unpack(value)
 
 
 def _unpack(value: bytes) -> Member:

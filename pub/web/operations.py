@@ -6,7 +6,6 @@ always does) or as JSON where that is asked for. Both may be asked by strangers:
 """
 
 from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import dataclass
 
 import structlog
 from starlette.applications import Starlette
@@ -16,6 +15,7 @@ from starlette.routing import Route
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from pub.metrics import Metrics
+from pub.web.checks import Check, as_json, as_text
 from pub.web.server import HttpLimits
 
 log = structlog.get_logger()
@@ -27,19 +27,6 @@ LIMITS = HttpLimits(
     send_seconds=5,  # 40 KB
     head_bytes=8192,  # a scraper's is 400 bytes
 )
-
-
-@dataclass(frozen=True, slots=True)
-class Check:
-    """One thing that must be so for the pub to be ready; ``reason`` says why it is not."""
-
-    name: str
-    reason: str | None = None
-
-    @property
-    def passed(self) -> bool:
-        """Is it so?"""
-        return self.reason is None
 
 
 def operations(
@@ -63,21 +50,6 @@ def operations(
         return PlainTextResponse("ok\n" if is_short else as_text(found), status)
 
     return Starlette(routes=[Route("/metrics", metrics), Route("/livez", livez), Route("/readyz", readyz)])
-
-
-def as_json(checks: Sequence[Check]) -> dict[str, object]:
-    """``{"ready": true, "checks": [{"name", "passed", "reason"}]}``"""
-    return {
-        "ready": all(check.passed for check in checks),
-        "checks": [{"name": each.name, "passed": each.passed, "reason": each.reason} for each in checks],
-    }
-
-
-def as_text(checks: Sequence[Check]) -> str:
-    """A line for each check, then one for all of them."""
-    lines = [f"[+]{each.name} ok" if each.passed else f"[-]{each.name} failed: {each.reason}" for each in checks]
-    verdict = "passed" if all(check.passed for check in checks) else "failed"
-    return "\n".join([*lines, f"readyz check {verdict}", ""])
 
 
 def contained(app: ASGIApp, metrics: Metrics) -> ASGIApp:

@@ -1,4 +1,4 @@
-"""Counted work: what a pub does for a message, for a client and for a greeting may not grow unnoticed.
+"""Counted work: what a pub does for a message, for a client, for a greeting and at its start may not grow unnoticed.
 
 Each row of ``BOUNDS`` is one number that the pub may not exceed, with what it was when the bound was set: lower both
 where work was saved. Nothing here is a time: the same calls happen on every machine, but for the way in which messages
@@ -16,19 +16,25 @@ from typing import Any
 import pytest
 import trio
 
-from pub.ingest.verify import open_verifiers
+from pub.ingest.verify import InlineVerifier, open_verifiers
+from pub.protocol.contacts import FOLLOW, Contact
 from pub.protocol.ebt import encode_note
 from pub.protocol.refs import feed_id
+from pub.service import prepare
+from pub.service.wiring import World, build
+from pub.store.env import Store
 from pub.store.log import Appender
 from tests.benchmarks.gates import Gate, Work, counted, joined, on_the_spot, until, weighed
 from tests.ingest.people import Author
 from tests.pubs import RunningPub, open_pub
 from tests.rpc.replicas import Replica, replicate
+from tests.service.people import settings_of
 from tests.store.authors import Author as Unexamined
 
 FEEDS, MESSAGES = 20, 1000  # in all feeds together, in each half of what is brought
 CLIENTS, PUBLISHED = 50, 10
 FEW_NOTES = 2  # the pub's own feed, and that of who comes
+MEMBERS, FRIENDS = 2000, 8  # of a pub that starts again
 
 Meter = Callable[[], AbstractContextManager[Work]]
 
@@ -44,6 +50,8 @@ BOUNDS: dict[str, tuple[float, float]] = {
     "fan-out: calls per message and client": (143, 136.5),
     "greeting over 1,000 feeds: calls": (1320, 1246),
     "greeting over 10,000 feeds: calls": (1320, 1244),
+    "start: calls per member": (15.4, 14.1),
+    "start: bytes at once per member": (800, 735),
 }
 
 
@@ -218,6 +226,36 @@ async def test_a_message_costs_no_more_work(scene: Callable[[Path], Any], tmp_pa
 async def test_a_greeting_costs_no_more_work(tmp_path: Path) -> None:
     for feeds in (1000, 10_000):
         check(await greeting(tmp_path / str(feeds), feeds))
+
+
+async def start(folder: Path) -> dict[str, float]:
+    """A pub whose members have followed one another is put together again, compared with one without members."""
+    people = [Unexamined(f"{number}") for number in range(MEMBERS)]
+    async with open_pub(folder, patience=60) as pub:
+        await follow(pub, *(each.key for each in people))
+        for friend in range(1, FRIENDS + 1):
+            friends = [*people[friend:], *people[:friend]]
+            contacts = [Contact(each.key, FOLLOW) for each in friends]
+            await pub.take_in(each.write(contact=contact) for each, contact in zip(people, contacts, strict=True))
+    put_together(folder, counted)  # what is done once in a process
+    nobody = put_together(folder.with_name("nobodys"), counted)
+    return {
+        "start: calls per member": (put_together(folder, counted).calls - nobody.calls) / MEMBERS,
+        "start: bytes at once per member": put_together(folder, weighed).peak_bytes / MEMBERS,
+    }
+
+
+def put_together(folder: Path, meter: Meter) -> Work:
+    settings = settings_of(folder)
+    keys = prepare(settings)
+    with Store.open(folder) as store, meter() as work:
+        build(settings, keys, store, InlineVerifier(), World())
+    return work
+
+
+@pytest.mark.slow
+async def test_a_start_costs_no_more_work(tmp_path: Path) -> None:
+    check(await start(tmp_path / "pub"))
 
 
 @pytest.mark.slow

@@ -35,5 +35,8 @@ async def uses(pub: RunningPub, code: str) -> int | None:
 
 
 async def member_ids(pub: RunningPub) -> list[str]:
+    ids: list[str] = []
     async with connect(pub, Role.CONTROL) as operator:
-        return [member["id"] for member in await operator.call("members")]
+        while page := await operator.call("members", {"after": ids[-1]} if ids else {}):
+            ids += [member["id"] for member in page]
+    return ids

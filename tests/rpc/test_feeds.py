@@ -11,7 +11,7 @@ from pub.errors import RpcError
 from pub.net.roles import Peer, Role
 from pub.protocol.contacts import FOLLOW, Contact
 from pub.protocol.refs import feed_id, message_id
-from pub.rpc import feeds
+from pub.rpc import feeds, lists
 from pub.rpc.permissions import is_allowed
 from pub.store.env import Store
 from pub.store.log import Log
@@ -73,7 +73,7 @@ def test_a_forked_feed_shows_both_proofs(log: Log) -> None:
 @pytest.mark.parametrize("forked", [True, False])
 @pytest.mark.parametrize("page_bytes", [1, 500, 1300])
 def test_pages_follow_one_another(log: Log, monkeypatch: pytest.MonkeyPatch, forked: bool, page_bytes: int) -> None:
-    monkeypatch.setattr(feeds, "PAGE_BYTES", page_bytes)
+    monkeypatch.setattr(lists, "PAGE_BYTES", page_bytes)
     names = [f"author {number}" for number in range(7)]
     for name in names:
         fork(log, name, common=1)

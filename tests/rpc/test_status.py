@@ -2,9 +2,12 @@
 
 from pathlib import Path
 
+import pytest
+
 from pub import __version__
 from pub.net.roles import Role
 from pub.protocol.addresses import Address
+from pub.rpc import lists
 from tests.conftest import InternalErrors
 from tests.ingest.people import Author
 from tests.pubs import NOW, connect, guest_of, open_pub
@@ -66,6 +69,22 @@ async def test_members_are_listed_with_their_codes(tmp_path: Path) -> None:
             {"id": alice.keys.id, "joined": NOW, **joined},
             {"id": bob.keys.id, "joined": NOW + 1000, **joined},
         ]
+
+
+async def test_members_come_in_pages(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(lists, "PAGE_BYTES", 400)
+    people = [Author(name).keys for name in ("alice", "bob", "carol", "dave", "erin")]
+    async with open_pub(tmp_path) as pub, connect(pub, Role.CONTROL) as operator:
+        async with connect(pub, guest_of(await pub.invite(uses=len(people)))) as guest:
+            for each in people:
+                await guest.call("invite.use", {"feed": each.id})
+        pages: list[list[str]] = []
+        asked: dict[str, str] = {}
+        while page := await operator.call("members", asked):
+            pages.append([member["id"] for member in page])
+            asked = {"after": pages[-1][-1]}
+        assert [len(page) for page in pages] == [2, 2, 1]
+        assert [each for page in pages for each in page] == [each.id for each in people]
 
 
 async def test_who_and_where(tmp_path: Path) -> None:

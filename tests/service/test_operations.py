@@ -1,6 +1,8 @@
 """What the operator's machines are told about a pub, from its first moment to its last."""
 
 import socket
+import subprocess
+import sys
 import threading
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -266,3 +268,12 @@ async def test_two_scrapes_at_once(tmp_path: Path) -> None:
             for _ in range(5):
                 nursery.start_soon(scrape)
         assert [answer.status for answer in answers] == [200] * 5
+
+
+@pytest.mark.slow
+def test_members_do_not_wait_until_http_is_loaded() -> None:
+    """What is imported before the pub is ready; the modules of a server are a fifth of that."""
+    command = [sys.executable, "-c", "import sys, pub.cli, pub.service; print(*sys.modules)"]
+    modules = subprocess.run(command, capture_output=True, text=True, check=True).stdout.split()
+    assert "pub.service.operations" in modules
+    assert not {"hypercorn", "starlette", "h11", "h2", "wsproto", "anyio"} & set(modules)

@@ -12,11 +12,13 @@ import trio
 from pub.config import reference_table
 from pub.errors import ConfigError, PublishingStopped, StoreFull
 from pub.ingest import disk
+from pub.ingest.ingest import Ingest
 from pub.ingest.own_feed import CLAIM_SECONDS
 from pub.protocol.keys import KeyPair, render_secret
 from pub.rpc.context import Pub
 from pub.service import upkeep
 from pub.store.env import Store
+from pub.store.log import Appender
 from tests.service.people import Friend, holder_of, open_pub, person, stored, write_feed
 
 ALICE = person("alice")
@@ -42,6 +44,23 @@ async def abouts(folder: Path, *starts: dict[str, Any]) -> list[dict[str, Any]]:
     contents = [json.loads(raw)["content"] for raw in stored(folder, pub.key)]
     assert all(content.pop("type") == "about" and content.pop("about") == pub.started.id for content in contents)
     return contents
+
+
+async def test_a_start_without_news_writes_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A disk may take its time for a flush, and nobody has to wait for it."""
+    commits: list[object] = []
+    write = Ingest.write
+
+    async def noted(ingest: Ingest, job: Callable[[Appender], Any]) -> Any:
+        commits.append(job)
+        return await write(ingest, job)
+
+    monkeypatch.setattr(Ingest, "write", noted)
+    async with open_pub(tmp_path):
+        assert commits, "it said who it is, and made a first code"
+    commits.clear()
+    async with open_pub(tmp_path):
+        assert commits == []
 
 
 # --- what the operator is told -------------------------------------------------------------------------------

@@ -9,7 +9,8 @@ from prometheus_client.parser import text_string_to_metric_families as prometheu
 from structlog.testing import capture_logs
 
 from pub.metrics import Metrics, render
-from pub.web.operations import Check, contained, operations
+from pub.web.checks import Check
+from pub.web.operations import contained, operations
 from tests.conftest import InternalErrors
 from tests.web.clients import Site, serve
 
