@@ -95,7 +95,8 @@ class ReplicatorSession:
         here. Those of other feeds are remembered, what is no note of no feed is skipped.
         """
         known, missed = self._unknown.sift(notes, self._replicator.numbers)
-        self._replicator.limit_hits["unknown_wants"] += missed
+        if missed:
+            self._replicator.limit_hits["unknown_wants"] += missed
         return known
 
     def heed_notes(self, known: Mapping[int, int], now: float, *, is_whole: bool = True) -> None:
