@@ -35,12 +35,13 @@ _RANKS = (0, 2, 5, 3)  # of the word that each value is from a distance of 0; on
 class Graph(Generic[Node]):
     """Who follows and blocks whom, as each author said last."""
 
-    __slots__ = ("_edges", "_followed_up", "_nodes", "_numbers")
+    __slots__ = ("_blocks", "_edges", "_followed_up", "_nodes", "_numbers")
 
     def __init__(self) -> None:
         self._nodes: list[Node] = []
         self._numbers: dict[Node, int] = {}
         self._edges: dict[int, array[int]] = {}
+        self._blocks: dict[Node, int] = {}  # how many block a feed: of nearly all nobody does
         self._followed_up: list[Hops[Node]] = []
 
     def set_edge(self, author: Node, target: Node, value: int) -> None:
@@ -57,12 +58,17 @@ class Graph(Generic[Node]):
         else:
             edges.insert(position, edge)
         if before != edge:
+            self._count_blocks(target, (_VALUES[edge & 3] == BLOCK) - (_VALUES[before & 3] == BLOCK))
             self._changed(source, before, edge)
 
     def _changed(self, source: int, before: int, edge: int) -> None:
         """`before` is 0 if nothing was said about the target until now."""
         for hops in self._followed_up:
             hops._edge_changed(source, before, edge)
+
+    def _count_blocks(self, target: Node, by: int) -> None:
+        if by and (count := self._blocks.pop(target, 0) + by):
+            self._blocks[target] = count
 
     def _number(self, node: Node) -> int:
         number = self._numbers.get(node)
@@ -91,7 +97,7 @@ class Graph(Generic[Node]):
 
     def is_blocking(self, author: Node, target: Node) -> bool:
         """Whether `author` blocks `target`."""
-        return self.edge(author, target) == BLOCK
+        return target in self._blocks and self.edge(author, target) == BLOCK
 
     def blocked_by(self, author: Node) -> set[Node]:
         """Everyone whom `author` blocks."""

@@ -108,8 +108,10 @@ class ReplicatorSession:
         if not self._has_begun:
             self.begin()
         self.clock.update(known)
+        if self._unconfirmed:
+            for feed in known:
+                self._unconfirmed.discard(feed)
         for feed, note in known.items():
-            self._unconfirmed.discard(feed)
             self._heed(feed, note)
         if is_whole:
             self._may_speak = True
@@ -320,7 +322,7 @@ class ReplicatorSession:
         if sequence <= head and feed in senders.awaited:
             senders.caught_up(feed, self)
         if feed not in self.told:
-            senders.volunteer(feed, self)
+            senders.volunteer(feed, self, sequence)
             self._pending.add(feed)
         elif note == -1:
             senders.release(feed, self)
@@ -353,7 +355,7 @@ class ReplicatorSession:
             is_level = is_opening and note >> 1 == head > 0
             if is_level and feed not in self._denied and feed != self.peer_feed:
                 return
-            replicator.senders.volunteer(feed, self)
+            replicator.senders.volunteer(feed, self, note >> 1)
         self._pending.add(feed)
 
     def _recall(self, feed: int) -> int:
