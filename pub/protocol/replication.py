@@ -111,8 +111,7 @@ class ReplicatorSession:
         if self._unconfirmed:
             for feed in known:
                 self._unconfirmed.discard(feed)
-        for feed, note in known.items():
-            self._heed(feed, note)
+        self._heed(known)
         if is_whole:
             self._may_speak = True
         if self.has_work:
@@ -141,7 +140,7 @@ class ReplicatorSession:
     def visibility_changed(self, feed: int) -> None:
         """The author of this feed has blocked or unblocked the peer (`is_hidden` answers for it)."""
         if self.shares(feed):
-            self._heed(feed, self.clock.get(feed))
+            self._heed({feed: self.clock.get(feed)})
         else:
             self._part_with(feed)
             if feed in self.told:
@@ -309,19 +308,31 @@ class ReplicatorSession:
         if index == len(self._opening) or self._opening[index] != feed:
             self._opening.insert(index, feed)
 
-    def _heed(self, feed: int, note: int) -> None:
-        """The peer's note of a feed we know."""
-        if not self.shares(feed):
-            if feed not in self._denied and (note != -1 or feed not in self.told):
+    def _shared(self, feeds: Iterable[int]) -> set[int]:
+        """`shares` for many feeds at once: those that we do."""
+        shared = self._replicator.replicated.intersection(feeds)
+        if self._refused:
+            shared = {feed for feed in shared if feed not in self._refused}
+        return {feed for feed in shared if not self._is_hidden(feed)}
+
+    def _heed(self, notes: Mapping[int, int]) -> None:
+        """The peer's notes of feeds we know."""
+        shared = self._shared(notes)
+        self._replicator.interest.add((feed for feed in shared if notes[feed] >= 0), self)
+        for (feed, note), is_new in zip(notes.items(), self.told.lacks(notes), strict=True):
+            if feed in shared:
+                self._heed_shared(feed, note, is_new)
+            elif (note != -1 or is_new) and feed not in self._denied:
                 self._pending.add(feed)
-            return
+
+    def _heed_shared(self, feed: int, note: int, is_new: bool) -> None:
         replicator = self._replicator
         senders, head, sequence = replicator.senders, replicator.heads[feed], note >> 1
-        if note >= 0:
-            self._mind(feed, note, head)
+        if note >= 0 and sequence != head:
+            self._even_out(feed, note, head)
         if sequence <= head and feed in senders.awaited:
             senders.caught_up(feed, self)
-        if feed not in self.told:
+        if is_new:
             senders.volunteer(feed, self, sequence)
             self._pending.add(feed)
         elif note == -1:
@@ -330,11 +341,14 @@ class ReplicatorSession:
             self._pending.add(feed)
 
     def _mind(self, feed: int, note: int, head: int) -> None:
-        """The peer replicates this feed: remember to keep it up to date, and ask for what it has more than we."""
-        replicator = self._replicator
-        replicator.interest.add(feed, self)
+        """The peer replicates this feed: remember to keep it up to date."""
+        self._replicator.interest.add((feed,), self)
+        self._even_out(feed, note, head)
+
+    def _even_out(self, feed: int, note: int, head: int) -> None:
+        """Ask for what the peer has more than we, or let it have what it wants."""
         if note >> 1 > head:
-            replicator.senders.announced(feed, self)
+            self._replicator.senders.announced(feed, self)
         elif not note & 1 and note >> 1 < head:
             self._dirty.add(feed)
 
