@@ -86,7 +86,7 @@ class Clock:
             part = feeds[start : (start := bisect_left(feeds, (feeds[start] | 0xFFFF) + 1, start))]
             block = self._block(part[0])
             between = slice(bisect_left(block[0], part[0] & 0xFFFF), bisect_right(block[0], part[-1] & 0xFFFF))
-            if _FEW <= len(part) and between.stop - between.start <= _SPARSE * len(part):
+            if len(part) >= _FEW and between.stop - between.start <= _SPARSE * len(part):
                 self._merge({feed & 0xFFFF: notes[feed] for feed in part}, block, between)
             else:
                 for feed in part:
@@ -187,8 +187,8 @@ _EMPTY: Block = (array("H"), array("i"))
 def _unlike(mine: Block, theirs: Block) -> list[int]:
     """The places where my notes are not theirs. Of two halves one is often the same, which takes no time to see."""
     (places, notes), (their_places, their_notes) = mine, theirs
-    if places == their_places and notes == their_notes:
-        return []
+    if places == their_places:
+        return [places[index] for index in _unequal(notes, their_notes) if their_notes[index] != -1]
     if len(places) <= _FEW:
         said = dict(zip(their_places, their_notes, strict=True))
         return [place for place, note in zip(places, notes, strict=True) if said.get(place, ABSENT) not in (note, -1)]
@@ -197,6 +197,16 @@ def _unlike(mine: Block, theirs: Block) -> list[int]:
     return _unlike((places[:half], notes[:half]), (their_places[:their_half], their_notes[:their_half])) + _unlike(
         (places[half:], notes[half:]), (their_places[their_half:], their_notes[their_half:])
     )
+
+
+def _unequal(mine: "array[int]", theirs: "array[int]", first: int = 0) -> list[int]:
+    """Where two arrays of one length differ, `first` being the index of their first items. Likewise."""
+    if mine == theirs:
+        return []
+    if len(mine) <= _FEW:
+        return [index for index, (one, other) in enumerate(zip(mine, theirs, strict=True), first) if one != other]
+    half = len(mine) // 2
+    return _unequal(mine[:half], theirs[:half], first) + _unequal(mine[half:], theirs[half:], first + half)
 
 
 def _little_endian(numbers: "array[int]") -> "array[int]":
