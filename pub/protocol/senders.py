@@ -71,8 +71,8 @@ class Senders:
             self._settle(feed, None)
 
     def volunteer(self, feed: int, session: "ReplicatorSession", sequence: int) -> None:
-        """We write to this session, which has a feed up to `sequence`, about it anyway: ask it if nobody is asked, or if
-        the feed is its own.
+        """We write to this session, which has a feed up to `sequence`, about it anyway: ask it if nobody is asked, or
+        if the feed is its own.
         """
         sender = self.by_feed.get(feed)
         if feed not in self.unasked and sender is not session and (sender is None or feed == session.peer_feed):
