@@ -108,9 +108,8 @@ class ReplicatorSession:
         if not self._has_begun:
             self.begin()
         self.clock.update(known)
-        if self._unconfirmed:
-            for feed in known:
-                self._unconfirmed.discard(feed)
+        for feed in known if self._unconfirmed else ():
+            self._unconfirmed.discard(feed)
         self._heed(known)
         if is_whole:
             self._may_speak = True
@@ -183,12 +182,11 @@ class ReplicatorSession:
         """At most `limit` notes to send, or None when there is nothing to say. The first frame may be empty."""
         if not self._may_speak:
             return None
-        followed, keys = self._replicator.followed, self._replicator.keys
+        followed = self._replicator.followed
         notes: dict[str, int] = {}
-        while len(notes) < limit:
+        while (room := limit - len(notes)) > 0:
             if self._pending:
-                feed = self._pending.pop()
-                notes[feed_id(keys[feed])] = self._word_on(feed)
+                notes |= self._words_on([self._pending.pop() for _ in range(min(room, len(self._pending)))])
             elif self._unknown.unanswered:
                 notes[feed_id(self._unknown.answer())] = -1
             elif self._opening:
@@ -379,8 +377,12 @@ class ReplicatorSession:
             self.clock.set(feed, note)
         return note
 
-    def _word_on(self, feed: int) -> int:
-        if self.shares(feed):
+    def _words_on(self, feeds: list[int]) -> dict[str, int]:
+        keys, shared = self._replicator.keys, self._shared(feeds)
+        return {feed_id(keys[feed]): self._word_on(feed, feed in shared) for feed in feeds}
+
+    def _word_on(self, feed: int, is_shared: bool) -> int:
+        if is_shared:
             self.told.add(feed)
             self._denied.discard(feed)
             return encode_note(self._replicator.heads[feed], self._replicator.senders.by_feed.get(feed) is self)

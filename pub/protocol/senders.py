@@ -184,8 +184,8 @@ class Senders:
         if sequence > self._heads[feed]:
             self.awaited[feed] = self.now
             self._look_in(STALL_SECONDS)
-        else:
-            self.awaited.pop(feed, None)
+        elif feed in self.awaited:
+            del self.awaited[feed]
 
     def _settle(self, feed: int, last: "ReplicatorSession | None") -> None:
         """The sender owes us nothing: ask the next session behind `last` (round robin) that has more, if any."""

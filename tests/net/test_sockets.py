@@ -12,7 +12,7 @@ SECONDS = 40
 def probing(stream: trio.SocketStream) -> list[int]:
     options = (socket.TCP_KEEPIDLE, socket.TCP_KEEPINTVL, socket.TCP_KEEPCNT, socket.TCP_USER_TIMEOUT)
     told = [stream.getsockopt(socket.IPPROTO_TCP, option) for option in options]
-    return [stream.getsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE), *map(int, told)]  # type: ignore[list-item]
+    return [stream.getsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE), *map(int, told)]
 
 
 async def test_a_connection_that_comes_in_is_kept_alive_like_one_that_we_dialled() -> None:
