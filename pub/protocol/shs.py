@@ -219,7 +219,7 @@ def _agree(secret: bytes, public: bytes) -> bytes:
 @lru_cache(_REMEMBERED_KEYS)
 @_refusing
 def _curve_key(public: bytes) -> bytes:
-    """The X25519 form of an Ed25519 identity."""
+    """The X25519 form of an Ed25519 identity. (One that was refused is not remembered.)"""
     if public[:-1] + bytes([public[-1] & 0x7F]) in _SMALL_ORDER:
         raise HandshakeError(f"{feed_id(public)} is an identity of small order: it belongs to nobody")
     return crypto_sign_ed25519_pk_to_curve25519(public)

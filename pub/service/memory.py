@@ -1,6 +1,6 @@
 """Memory that reading large clocks took goes back to the system.
 
-A clock of ten thousand feeds is half a megabyte of text and three as objects, for a hundredth of a second. The
+A clock of ten thousand feeds is half a megabyte of text and three as objects, for a few hundredths of a second. The
 allocator keeps what becomes free between things that stay, and a hundred people who greet one after the other leave
 more of it behind than all their clocks take. It gives back whole pages if it is asked to.
 """
@@ -18,7 +18,7 @@ _trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
 
 
 def give_back() -> None:
-    """All whole pages that are free. Takes a millisecond for each 10 MB of them."""
+    """All whole pages that are free: of 10 MB, in less than a millisecond."""
     if _trim is not None:
         _trim(0)
 
