@@ -34,10 +34,11 @@ _RANKS = (0, 2, 5, 3)  # of the word that each value is from a distance of 0; on
 class Graph:
     """Who follows and blocks whom, as each author said last."""
 
-    __slots__ = ("_edges", "_followed_up")
+    __slots__ = ("_blocks", "_edges", "_followed_up")
 
     def __init__(self) -> None:
         self._edges: dict[int, array[int]] = {}
+        self._blocks: dict[int, int] = {}  # how many block a feed: of nearly all nobody does
         self._followed_up: list[Hops] = []
 
     def set_edge(self, author: int, target: int, value: int) -> None:
@@ -53,6 +54,7 @@ class Graph:
         else:
             edges.insert(position, edge)
         if before != edge:
+            self._count_blocks(target, (_VALUES[edge & 3] == BLOCK) - (_VALUES[before & 3] == BLOCK))
             self._changed(author, before, edge)
 
     def add_edges(self, authors: Sequence[int], targets: Iterable[int], values: Iterable[int]) -> None:
@@ -60,6 +62,8 @@ class Graph:
         They come behind all that was added before.
         """
         edges = array("I", [target << 2 | value & 3 for target, value in zip(targets, values, strict=True)])
+        for target, count in Counter(edge >> 2 for edge in edges if edge & 3 == BLOCK & 3).items():
+            self._count_blocks(target, count)
         end = 0
         for author, count in Counter(authors).items():
             start, end = end, end + count
@@ -72,6 +76,10 @@ class Graph:
         """`before` is 0 if nothing was said about the target until now."""
         for hops in self._followed_up:
             hops._edge_changed(author, before, edge)
+
+    def _count_blocks(self, target: int, by: int) -> None:
+        if by and (count := self._blocks.pop(target, 0) + by):
+            self._blocks[target] = count
 
     def _edges_of(self, author: int) -> Sequence[int]:
         return self._edges.get(author, ())
@@ -90,7 +98,7 @@ class Graph:
 
     def is_blocking(self, author: int, target: int) -> bool:
         """Whether `author` blocks `target`."""
-        return self.edge(author, target) == BLOCK
+        return target in self._blocks and self.edge(author, target) == BLOCK
 
     def blocked_by(self, author: int) -> set[int]:
         """Everyone whom `author` blocks."""

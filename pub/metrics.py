@@ -9,8 +9,8 @@ Counting may not slow down what is counted. What happens for every read and ever
 scrape, or is measured in a thread just before it (``service/gauges.py``): it costs nothing while nobody looks.
 """
 
-from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Iterable, Mapping
+from contextlib import AbstractContextManager
 from itertools import product
 from math import inf
 from time import perf_counter
@@ -226,23 +226,9 @@ class Metrics:
         self.sent.inc(tally.sent_messages)
         tally.received_bytes = tally.sent_bytes = tally.sent_messages = 0
 
-    @contextmanager
-    def answering(self, name: tuple[str, ...]) -> Iterator[None]:
+    def answering(self, name: tuple[str, ...]) -> AbstractContextManager[None]:
         """Count, and for methods that end with an answer time, the request that is answered inside this block."""
-        method = _method(name)
-        began, result = perf_counter(), "abandoned"
-        self.requests_in_flight.inc()
-        try:
-            yield
-            result = "answered"
-        except RpcError:
-            result = "refused"
-            raise
-        finally:
-            self.requests_in_flight.dec()
-            self.requests.labels(method, result).inc()
-            if method in _TIMED:
-                self.request_seconds.labels(method).observe(perf_counter() - began)
+        return _Answering(self, _method(name))
 
     def turned_away(self, name: tuple[str, ...], result: str) -> None:
         """Count a request that did not reach a method."""
@@ -263,6 +249,28 @@ class Metrics:
         """How often each bound was hit; bounds never hit are left out."""
         [family] = self.limit_hits.collect()
         return {sample.labels["limit"]: int(sample.value) for sample in family.samples if sample.value}
+
+
+class _Answering(AbstractContextManager[None]):
+    """A class, because each request has one: a generator takes three times as long."""
+
+    __slots__ = ("_began", "_method", "_metrics")
+
+    def __init__(self, metrics: Metrics, method: str) -> None:
+        self._metrics = metrics
+        self._method = method
+        self._began = perf_counter()
+
+    def __enter__(self) -> None:
+        self._metrics.requests_in_flight.inc()
+
+    def __exit__(self, kind: type[BaseException] | None, _error: BaseException | None, _trace: object) -> None:
+        metrics, method = self._metrics, self._method
+        result = "answered" if kind is None else "refused" if issubclass(kind, RpcError) else "abandoned"
+        metrics.requests_in_flight.dec()
+        metrics.requests.labels(method, result).inc()
+        if method in _TIMED:
+            metrics.request_seconds.labels(method).observe(perf_counter() - self._began)
 
 
 def render(families: list[Metric], accept: str) -> tuple[str, bytes]:

@@ -109,7 +109,8 @@ class Connection:
                 if self._line is None:
                     self._line = Line()
                     self._nursery.start_soon(self._line.run)
-                self._stir()
+                if self._outbox or self._ready:  # what was said before there was anybody to send it
+                    self._stir()
                 await self._receive()
                 self.close()
                 self._nursery.cancel_scope.deadline = trio.current_time() + FAREWELL_SECONDS

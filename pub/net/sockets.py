@@ -22,8 +22,11 @@ Transport = TypeVar("Transport", bound=Stream)
 class Network(Protocol[Transport]):
     """All of it raises OSError."""
 
-    async def listen(self, host: str | None, port: int) -> tuple[list[Listener[Transport]], int]:
-        """On every address of ``host`` (``None``: of this machine), all on one port; 0 takes any free one."""
+    async def listen(self, host: str | None, port: int, quiet_seconds: float) -> tuple[list[Listener[Transport]], int]:
+        """On every address of ``host`` (``None``: of this machine), all on one port; 0 takes any free one.
+
+        Each connection that comes in is as if ``keep_alive`` had been called for it.
+        """
         ...
 
     async def listen_at(self, path: Path) -> Listener[Transport]:
@@ -101,7 +104,9 @@ def _read_now(transport: trio.SocketStream, max_bytes: int) -> bytes | None:
 class Sockets:
     """The ``Network`` of this machine."""
 
-    async def listen(self, host: str | None, port: int) -> tuple[list[Listener[trio.SocketStream]], int]:
+    async def listen(
+        self, host: str | None, port: int, quiet_seconds: float
+    ) -> tuple[list[Listener[trio.SocketStream]], int]:
         """See ``Network``. For "any free port" the kernel gives each address its own, but a pub announces one."""
         listeners = await trio.open_tcp_listeners(port, host=host)
         first = _port_of(listeners[0])
@@ -110,6 +115,8 @@ class Sockets:
             for each in listeners:
                 await each.aclose()
             listeners = await trio.open_tcp_listeners(free, host=host)
+        for each in listeners:
+            _keep_alive(each.socket, quiet_seconds)  # once for all: Linux passes it on to what is accepted
         return list(listeners), free or first
 
     async def listen_at(self, path: Path) -> Listener[trio.SocketStream]:
@@ -130,18 +137,21 @@ class Sockets:
 
     def keep_alive(self, transport: trio.SocketStream, seconds: float) -> None:
         """See ``Network``."""
-        probe = max(1, round(seconds / KEEPALIVE_PROBES))
-        transport.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
-        transport.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE, max(1, round(seconds)))
-        transport.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPINTVL, probe)
-        transport.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPCNT, KEEPALIVE_PROBES)
-        # what was sent and is not acknowledged: the probes above are not sent while there is such data
-        transport.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, round(seconds * 2000))
+        _keep_alive(transport.socket, seconds)
 
     def address_of(self, transport: trio.SocketStream) -> str:
         """See ``Network``."""
         address: str = transport.socket.getpeername()[0]
         return address
+
+
+def _keep_alive(probed: trio.socket.SocketType, seconds: float) -> None:
+    probed.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+    probed.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE, max(1, round(seconds)))
+    probed.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPINTVL, max(1, round(seconds / KEEPALIVE_PROBES)))
+    probed.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPCNT, KEEPALIVE_PROBES)
+    # what was sent and is not acknowledged: the probes above are not sent while there is such data
+    probed.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, round(seconds * 2000))
 
 
 def _port_of(listener: trio.SocketListener) -> int:

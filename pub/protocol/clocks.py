@@ -15,7 +15,7 @@ the same, that costs hardly more than comparing memory.
 import sys
 import zlib
 from array import array
-from bisect import bisect_left
+from bisect import bisect_left, bisect_right
 from collections.abc import Iterator, Mapping
 from itertools import compress
 
@@ -25,7 +25,8 @@ from pub.protocol.feedsets import FeedSet
 ABSENT = -3
 
 _BLOCK = 1 << 16  # feed numbers
-_FEW = 64  # notes that are compared one by one: below that, to part them takes longer
+_FEW = 64  # notes that are compared, or set, one by one: below that, to part or to merge them takes longer
+_SPARSE = 8  # notes that lie between two new ones, on average: beyond that, to make them anew takes longer
 _U32 = 4  # bytes
 _LOWEST = 0 if sys.byteorder == "little" else _U32 - 1  # where a note has its receive bit
 _ODD = bytes(byte | 1 for byte in range(256))
@@ -40,9 +41,10 @@ class Clock:
 
     def __init__(self, notes: Mapping[int, int] | None = None) -> None:
         self._blocks: list[Block] = []
+        self.is_changed = False
         if notes:
             self.update(notes)
-        self.is_changed = False
+            self.is_changed = False
 
     def __len__(self) -> int:
         return sum(len(places) for places, _ in self._blocks)
@@ -81,15 +83,26 @@ class Clock:
         """Replace many notes."""
         feeds, start = sorted(notes), 0
         while start < len(feeds):
-            places, block_notes = self._block(feeds[start])
             part = feeds[start : (start := bisect_left(feeds, (feeds[start] | 0xFFFF) + 1, start))]
-            if not places or part[0] & 0xFFFF > places[-1]:  # as in a first frame, all of which is new
-                places.extend(map((0xFFFF).__and__, part))
-                block_notes.extend(map(notes.__getitem__, part))
-                self.is_changed = True
+            block = self._block(part[0])
+            between = slice(bisect_left(block[0], part[0] & 0xFFFF), bisect_right(block[0], part[-1] & 0xFFFF))
+            if len(part) >= _FEW and between.stop - between.start <= _SPARSE * len(part):
+                self._merge({feed & 0xFFFF: notes[feed] for feed in part}, block, between)
             else:
                 for feed in part:
                     self.set(feed, notes[feed])
+
+    def _merge(self, news: dict[int, int], block: Block, between: slice) -> None:
+        """Put notes, by place and in that order, into a block, where `between` is what lies from the first to the last
+        of these places: it is made anew.
+        """
+        places, notes = block
+        before = dict(zip(places[between], notes[between], strict=True))
+        after = before | news
+        in_order = news if len(after) == len(news) else sorted(after)
+        places[between] = array("H", in_order)
+        notes[between] = array("i", map(after.__getitem__, in_order))
+        self.is_changed |= any(before.get(place, ABSENT) | 1 != note | 1 for place, note in news.items())
 
     def discard(self, feed: int) -> None:
         """Forget one feed."""
@@ -174,8 +187,8 @@ _EMPTY: Block = (array("H"), array("i"))
 def _unlike(mine: Block, theirs: Block) -> list[int]:
     """The places where my notes are not theirs. Of two halves one is often the same, which takes no time to see."""
     (places, notes), (their_places, their_notes) = mine, theirs
-    if places == their_places and notes == their_notes:
-        return []
+    if places == their_places:
+        return [places[index] for index in _unequal(notes, their_notes) if their_notes[index] != -1]
     if len(places) <= _FEW:
         said = dict(zip(their_places, their_notes, strict=True))
         return [place for place, note in zip(places, notes, strict=True) if said.get(place, ABSENT) not in (note, -1)]
@@ -184,6 +197,16 @@ def _unlike(mine: Block, theirs: Block) -> list[int]:
     return _unlike((places[:half], notes[:half]), (their_places[:their_half], their_notes[:their_half])) + _unlike(
         (places[half:], notes[half:]), (their_places[their_half:], their_notes[their_half:])
     )
+
+
+def _unequal(mine: "array[int]", theirs: "array[int]", first: int = 0) -> list[int]:
+    """Where two arrays of one length differ, `first` being the index of their first items. Likewise."""
+    if mine == theirs:
+        return []
+    if len(mine) <= _FEW:
+        return [index for index, (one, other) in enumerate(zip(mine, theirs, strict=True), first) if one != other]
+    half = len(mine) // 2
+    return _unequal(mine[:half], theirs[:half], first) + _unequal(mine[half:], theirs[half:], first + half)
 
 
 def _little_endian(numbers: "array[int]") -> "array[int]":

@@ -10,6 +10,7 @@ stands at the gate for all feeds at once, and gets the bit of a feed when that f
 every append asks all who stand there: for the next one that returns, the first gets its bits feed by feed.
 """
 
+from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
 from pub.protocol.slots import Slots
@@ -35,9 +36,11 @@ class Interest:
         """Whether anybody may hear of this feed. Of those at the gate only after an append."""
         return bool(self._bits.get(feed))
 
-    def add(self, feed: int, session: "ReplicatorSession") -> None:
-        """This session shall hear of a feed."""
-        self._bits[feed] = self._bits.get(feed, 0) | session.bit
+    def add(self, feeds: Iterable[int], session: "ReplicatorSession") -> None:
+        """This session shall hear of these feeds."""
+        bits, bit = self._bits, session.bit
+        for feed in feeds:
+            bits[feed] = bits.get(feed, 0) | bit
 
     def discard(self, feed: int, session: "ReplicatorSession") -> None:
         """This session shall not."""
@@ -48,8 +51,7 @@ class Interest:
         if len(self._at_gate) >= MAX_AT_GATE:
             first = next(iter(self._at_gate))
             self.leave(first)
-            for feed in first.interests():
-                self.add(feed, first)
+            self.add(first.interests(), first)
         self._at_gate[session] = None
         self._gate |= session.bit
 

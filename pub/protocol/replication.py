@@ -95,7 +95,8 @@ class ReplicatorSession:
         here. Those of other feeds are remembered, what is no note of no feed is skipped.
         """
         known, missed = self._unknown.sift(notes, self._replicator.numbers)
-        self._replicator.limit_hits["unknown_wants"] += missed
+        if missed:
+            self._replicator.limit_hits["unknown_wants"] += missed
         return known
 
     def heed_notes(self, known: Mapping[int, int], now: float, *, is_whole: bool = True) -> None:
@@ -107,9 +108,9 @@ class ReplicatorSession:
         if not self._has_begun:
             self.begin()
         self.clock.update(known)
-        for feed, note in known.items():
+        for feed in known if self._unconfirmed else ():
             self._unconfirmed.discard(feed)
-            self._heed(feed, note)
+        self._heed(known)
         if is_whole:
             self._may_speak = True
         if self.has_work:
@@ -138,7 +139,7 @@ class ReplicatorSession:
     def visibility_changed(self, feed: int) -> None:
         """The author of this feed has blocked or unblocked the peer (`is_hidden` answers for it)."""
         if self.shares(feed):
-            self._heed(feed, self.clock.get(feed))
+            self._heed({feed: self.clock.get(feed)})
         else:
             self._part_with(feed)
             if feed in self.told:
@@ -181,12 +182,11 @@ class ReplicatorSession:
         """At most `limit` notes to send, or None when there is nothing to say. The first frame may be empty."""
         if not self._may_speak:
             return None
-        followed, keys = self._replicator.followed, self._replicator.keys
+        followed = self._replicator.followed
         notes: dict[str, int] = {}
-        while len(notes) < limit:
+        while (room := limit - len(notes)) > 0:
             if self._pending:
-                feed = self._pending.pop()
-                notes[feed_id(keys[feed])] = self._word_on(feed)
+                notes |= self._words_on([self._pending.pop() for _ in range(min(room, len(self._pending)))])
             elif self._unknown.unanswered:
                 notes[feed_id(self._unknown.answer())] = -1
             elif self._opening:
@@ -306,20 +306,32 @@ class ReplicatorSession:
         if index == len(self._opening) or self._opening[index] != feed:
             self._opening.insert(index, feed)
 
-    def _heed(self, feed: int, note: int) -> None:
-        """The peer's note of a feed we know."""
-        if not self.shares(feed):
-            if feed not in self._denied and (note != -1 or feed not in self.told):
+    def _shared(self, feeds: Iterable[int]) -> set[int]:
+        """`shares` for many feeds at once: those that we do."""
+        shared = self._replicator.replicated.intersection(feeds)
+        if self._refused:
+            shared = {feed for feed in shared if feed not in self._refused}
+        return {feed for feed in shared if not self._is_hidden(feed)}
+
+    def _heed(self, notes: Mapping[int, int]) -> None:
+        """The peer's notes of feeds we know."""
+        shared = self._shared(notes)
+        self._replicator.interest.add((feed for feed in shared if notes[feed] >= 0), self)
+        for (feed, note), is_new in zip(notes.items(), self.told.lacks(notes), strict=True):
+            if feed in shared:
+                self._heed_shared(feed, note, is_new)
+            elif (note != -1 or is_new) and feed not in self._denied:
                 self._pending.add(feed)
-            return
+
+    def _heed_shared(self, feed: int, note: int, is_new: bool) -> None:
         replicator = self._replicator
         senders, head, sequence = replicator.senders, replicator.heads[feed], note >> 1
-        if note >= 0:
-            self._mind(feed, note, head)
+        if note >= 0 and sequence != head:
+            self._even_out(feed, note, head)
         if sequence <= head and feed in senders.awaited:
             senders.caught_up(feed, self)
-        if feed not in self.told:
-            senders.volunteer(feed, self)
+        if is_new:
+            senders.volunteer(feed, self, sequence)
             self._pending.add(feed)
         elif note == -1:
             senders.release(feed, self)
@@ -327,11 +339,14 @@ class ReplicatorSession:
             self._pending.add(feed)
 
     def _mind(self, feed: int, note: int, head: int) -> None:
-        """The peer replicates this feed: remember to keep it up to date, and ask for what it has more than we."""
-        replicator = self._replicator
-        replicator.interest.add(feed, self)
+        """The peer replicates this feed: remember to keep it up to date."""
+        self._replicator.interest.add((feed,), self)
+        self._even_out(feed, note, head)
+
+    def _even_out(self, feed: int, note: int, head: int) -> None:
+        """Ask for what the peer has more than we, or let it have what it wants."""
         if note >> 1 > head:
-            replicator.senders.announced(feed, self)
+            self._replicator.senders.announced(feed, self)
         elif not note & 1 and note >> 1 < head:
             self._dirty.add(feed)
 
@@ -352,7 +367,7 @@ class ReplicatorSession:
             is_level = is_opening and note >> 1 == head > 0
             if is_level and feed not in self._denied and feed != self.peer_feed:
                 return
-            replicator.senders.volunteer(feed, self)
+            replicator.senders.volunteer(feed, self, note >> 1)
         self._pending.add(feed)
 
     def _recall(self, feed: int) -> int:
@@ -362,8 +377,12 @@ class ReplicatorSession:
             self.clock.set(feed, note)
         return note
 
-    def _word_on(self, feed: int) -> int:
-        if self.shares(feed):
+    def _words_on(self, feeds: list[int]) -> dict[str, int]:
+        keys, shared = self._replicator.keys, self._shared(feeds)
+        return {feed_id(keys[feed]): self._word_on(feed, feed in shared) for feed in feeds}
+
+    def _word_on(self, feed: int, is_shared: bool) -> int:
+        if is_shared:
             self.told.add(feed)
             self._denied.discard(feed)
             return encode_note(self._replicator.heads[feed], self._replicator.senders.by_feed.get(feed) is self)

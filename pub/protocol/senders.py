@@ -70,11 +70,13 @@ class Senders:
         for feed in [feed for feed in self._ahead if feed not in self.awaited]:
             self._settle(feed, None)
 
-    def volunteer(self, feed: int, session: "ReplicatorSession") -> None:
-        """We write to this session about a feed anyway: ask it if nobody is asked, or if the feed is its own."""
+    def volunteer(self, feed: int, session: "ReplicatorSession", sequence: int) -> None:
+        """We write to this session, which has a feed up to `sequence`, about it anyway: ask it if nobody is asked, or
+        if the feed is its own.
+        """
         sender = self.by_feed.get(feed)
         if feed not in self.unasked and sender is not session and (sender is None or feed == session.peer_feed):
-            self._ask(feed, session)
+            self._ask(feed, session, sequence)
 
     def announced(self, feed: int, session: "ReplicatorSession") -> None:
         """This session has more of a feed than we do."""
@@ -86,7 +88,7 @@ class Senders:
             self.awaited.setdefault(feed, self.now)
             self._look_in(STALL_SECONDS)
         elif feed not in self.awaited or feed == session.peer_feed:
-            self._ask(feed, session)
+            self._ask(feed, session, session.sequence(feed))
 
     def caught_up(self, feed: int, session: "ReplicatorSession") -> None:
         """This session says that it has no more of a feed than we do."""
@@ -169,8 +171,8 @@ class Senders:
         if self._check_at is None:
             self._check_at = self.now + seconds
 
-    def _ask(self, feed: int, session: "ReplicatorSession") -> None:
-        """Make this session the sender of a feed; the old one is told to stop."""
+    def _ask(self, feed: int, session: "ReplicatorSession", sequence: int) -> None:
+        """Make this session, which has a feed up to `sequence`, its sender; the old one is told to stop."""
         if self._is_held:
             return
         old = self.by_feed.get(feed)
@@ -179,11 +181,11 @@ class Senders:
         self.by_feed[feed] = session
         session.asked.add(feed)
         session.note_later(feed)
-        if session.sequence(feed) > self._heads[feed]:
+        if sequence > self._heads[feed]:
             self.awaited[feed] = self.now
             self._look_in(STALL_SECONDS)
-        else:
-            self.awaited.pop(feed, None)
+        elif feed in self.awaited:
+            del self.awaited[feed]
 
     def _settle(self, feed: int, last: "ReplicatorSession | None") -> None:
         """The sender owes us nothing: ask the next session behind `last` (round robin) that has more, if any."""
@@ -194,7 +196,7 @@ class Senders:
             if session is None or session.sequence(feed) <= self._heads[feed] or not session.shares(feed):
                 stale |= bit
             elif session is not last and feed not in session.benched:
-                self._ask(feed, session)
+                self._ask(feed, session, session.sequence(feed))
                 break
         if ahead != stale:
             self._ahead[feed] = ahead ^ stale

@@ -67,6 +67,8 @@ class Replication:
         self._bell = trio.Event()
         self.clock_desk = trio.Lock()
         """Clocks too large for one turn are taken in one at a time: as objects they are five times as large."""
+        self.large_clock_read = trio.Event()
+        """Set after such a clock; who gives the memory back that it took makes it anew."""
 
     def watch(self, changes: Changes) -> None:
         """Called after each commit: who follows whom decides what we replicate, then everybody who waits is woken."""
@@ -242,7 +244,10 @@ class EbtStream:
             self._pub.legacy.end(self.key)
         for body in bodies:
             if len(body) > MAX_FRAME:
-                await self._receive_clock(body)
+                try:
+                    await self._receive_clock(body)
+                finally:
+                    self._pub.replication.large_clock_read.set()
                 if self._is_over:  # a newer session of this peer has begun meanwhile
                     return
                 continue

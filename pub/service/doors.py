@@ -64,7 +64,7 @@ async def listen_tcp(
     """Take connections until cancelled; starts with the port listened on. Raises CannotListen."""
     where, port = settings.network.host or None, settings.network.port
     try:
-        listeners, port = await network.listen(where, port)
+        listeners, port = await network.listen(where, port, host.lobby.limits.keepalive_seconds)
     except OSError as error:
         reason = error.strerror or error
         raise CannotListen(f"cannot listen on {where or 'any address'} port {port}: {reason}") from None
@@ -75,7 +75,6 @@ async def listen_tcp(
 async def _welcome(host: Host, network: Network[Transport], transport: Transport) -> None:
     address = None
     with contained(host.metrics, "unknown"):  # a peer can be gone before we ask where it is from
-        network.keep_alive(transport, host.lobby.limits.keepalive_seconds)
         address = network.address_of(transport)
     if address is not None:
         await run_peer(host, transport, address)

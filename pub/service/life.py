@@ -6,7 +6,7 @@ trio.run
   ├ ingest                stops last, after draining
   ├ operations            metrics and health over HTTP: open before the doors and after them
   ├ line                  writes for all peers whose sockets have room
-  ├ replication, volleys, discovery, housekeeping, signs of life for systemd
+  ├ replication, volleys, discovery, housekeeping, keeping small, signs of life for systemd
   ├ heartbeat           tells the watchdog's thread (``watchdog``) that all of this gets on
   └ peers nursery         children never raise; on stop they get a goodbye and ``grace_seconds``
     ├ run_peer × N
@@ -32,6 +32,7 @@ from pub.rpc.context import Pub
 from pub.service.doors import host_of, listen_control, listen_tcp
 from pub.service.health import Health
 from pub.service.identity import prepare
+from pub.service.memory import keep_small
 from pub.service.operations import serve_operations
 from pub.service.outgoing import Discovery, make_dialer
 from pub.service.supervisor import keep_watchdog_quiet, notify
@@ -146,6 +147,7 @@ async def _serve(
         core.start_soon(pub.volleys.run)
         core.start_soon(discovery.run)
         core.start_soon(keep_house, pub, settings)
+        core.start_soon(keep_small, pub)
         core.start_soon(world.watchdog.beat, settings.limits.grace_seconds)
         await core.start(serve_operations, pub, settings, health)
         async with trio.open_nursery() as peers:

@@ -1,5 +1,7 @@
 """Clocks and feed sets against the dicts and sets they stand for."""
 
+import random
+
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -33,6 +35,25 @@ def test_a_clock_is_a_sorted_dict(first: dict[int, int], second: dict[int, int],
     assert list(clock.items()) == sorted(expected.items())
     assert len(clock) == len(expected)
     assert all(clock.get(feed) == expected.get(feed, ABSENT) for feed in FEEDS)
+
+
+@pytest.mark.parametrize("spread", [1, 3, 50])
+def test_many_notes_are_merged_as_if_they_were_set_one_by_one(spread: int) -> None:
+    """Dense or sparse, and across a block's end."""
+    rng = random.Random(spread)
+    first, second = (
+        {rng.randrange(65_000, 65_000 + 1000 * spread): rng.randrange(-1, 9) for _ in range(700)} for _ in "12"
+    )
+    merged, single = Clock(first), Clock(first)
+    merged.update({feed: note ^ 1 if note >= 0 else note for feed, note in first.items()})
+    assert not merged.is_changed, "only receive bits are others"
+    merged.update(second)
+    for feed, note in second.items():
+        single.set(feed, note)
+    assert merged.is_changed
+    assert {feed: note | 1 for feed, note in merged.items()} == {feed: note | 1 for feed, note in single.items()}
+    assert all(merged.get(feed) == note for feed, note in second.items())
+    assert [feed for feed, _ in merged.items()] == sorted(first | second)
 
 
 @given(NOTES, FEED, st.integers(0, 2**30 - 1))

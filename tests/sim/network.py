@@ -5,6 +5,7 @@ machine: when it is killed or loses its power, all its ends are dead, and nothin
 """
 
 import errno
+import math
 import os
 import random
 from collections import deque
@@ -115,6 +116,8 @@ class SimListener(Listener[End]):
         self._backlog: deque[End] = deque()
         self._bell = trio.lowlevel.ParkingLot()
         self._is_closed = False
+        self.keepalive = math.inf
+        """Of each connection that is let in."""
 
     def knock(self, end: End) -> None:
         self._backlog.append(end)
@@ -127,6 +130,7 @@ class SimListener(Listener[End]):
                 raise trio.ClosedResourceError("this listener was closed")
             await self._bell.park()
         end = self._backlog.popleft()
+        end.keepalive = self.keepalive
         self._accepted.append(end)
         return end
 
@@ -177,9 +181,11 @@ class HostNetwork:
 
     # --- pub.net.sockets.Network --------------------------------------------------------------------------
 
-    async def listen(self, host: str | None, port: int) -> tuple[list[Listener[End]], int]:
+    async def listen(self, host: str | None, port: int, quiet_seconds: float) -> tuple[list[Listener[End]], int]:
         await trio.lowlevel.checkpoint()
-        return [self._listen(port)], port
+        listener = self._listen(port)
+        listener.keepalive = quiet_seconds
+        return [listener], port
 
     async def listen_at(self, path: Path) -> Listener[End]:
         await trio.lowlevel.checkpoint()

@@ -32,7 +32,7 @@ class Line:
 @asynccontextmanager
 async def line() -> AsyncIterator[Line]:
     it = Line()
-    [listener], _port = await it.bobs.listen(None, PORT)
+    [listener], _port = await it.bobs.listen(None, PORT, math.inf)
     it.alice, it.bob = await it.alices.connect("bob", PORT), await listener.accept()
     yield it
 
