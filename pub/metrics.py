@@ -141,7 +141,8 @@ class Metrics:
         self.max_connections = self._gauge("connections_limit", "The setting limits.max_connections.")
         self.shaking_hands = self._gauge("connections_unauthenticated", "Connections still in their handshake.")
         self.held_connections = self._gauge(
-            "connections_held", "Failed handshakes and broken protocols whose connection is closed later."
+            "connections_held",
+            "Connections that came to nothing and are closed later: no handshake, or a broken protocol.",
         )
         self.handshakes = self._counter(
             "handshakes", "Secret handshakes of those who dialled us; own: with the pub's own key.", result=HANDSHAKES
