@@ -22,7 +22,7 @@ log = structlog.get_logger()
 
 # What a message that we did not wait for costs us. So priced, duplicates come as fast as most people's lines are: what
 # two members have in common, and what was on its way when somebody else was quicker, holds up neither.
-MESSAGE_PACKETS = 4
+MESSAGE_PACKETS = 6
 
 
 class Taker(Protocol):
