@@ -78,8 +78,7 @@ class Connection:
         """``metrics``: where to count; a connection without is not counted.
 
         ``hold`` is told by how many bytes grows or shrinks what is kept for this peer beyond ``FREE_BYTES``.
-        ``line`` is run by the caller, for all its connections; one without has a line of its own, and a task for it.
-        ``penance`` is theirs as well.
+        ``line``, which the caller runs, and ``penance`` are those of all its connections; one without has its own.
         """
         self.peer = peer
         self.session = Session(turn=TURN)
@@ -107,10 +106,7 @@ class Connection:
         self._nursery: trio.Nursery | None = None
 
     async def run(self) -> None:
-        """Serve the peer until it says goodbye, hangs up, breaks the protocol, or is dropped.
-
-        For a fault of the peer's a secret stream only says goodbye: whoever opened its transport may close it later.
-        """
+        """Serve the peer until it has gone or is dropped. After its fault a secret stream's transport stays open."""
         try:
             async with trio.open_nursery() as self._nursery:
                 if self._line is None:
@@ -130,7 +126,7 @@ class Connection:
             self._settle_account()
             with trio.CancelScope(shield=True):
                 if isinstance(self._failure, ProtocolError) and isinstance(self._stream, SecretStream):
-                    await self._stream.say_goodbye()
+                    await self._stream.say_goodbye()  # when it is closed is for its owner to say: see ``limbo``
                 else:
                     await self._stream.aclose()  # the box stream's goodbye, if the peer still takes it
         if self._failure is not None:
