@@ -64,6 +64,10 @@ class HandshakeError(ProtocolError):
     """The secret handshake failed; the peer is told nothing (anything said would help whoever guesses)."""
 
 
+class HandshakeCutShort(HandshakeError):
+    """The peer hung up in the middle: it had not proven its key, nor that it has none."""
+
+
 class BoxStreamError(ProtocolError):
     """A box does not open: the bytes are damaged or forged."""
 

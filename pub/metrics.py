@@ -71,6 +71,8 @@ LIMITS = (
     "request_body",
     "outbound_bytes",
     "held_bytes",
+    "refused_packets",
+    "held_connections",
     "ingest_bytes",
     "unknown_wants",
     "history_streams",
@@ -96,10 +98,10 @@ disable_created_metrics()  # type: ignore[no-untyped-call]  # when a counter beg
 class Tally:
     """What is counted too often for a counter of the registry; ``Metrics.fold`` takes it over."""
 
-    __slots__ = ("received_bytes", "sent_bytes", "sent_messages")
+    __slots__ = ("penances", "received_bytes", "sent_bytes", "sent_messages")
 
     def __init__(self) -> None:
-        self.received_bytes = self.sent_bytes = self.sent_messages = 0
+        self.penances = self.received_bytes = self.sent_bytes = self.sent_messages = 0
 
 
 class Metrics:
@@ -138,6 +140,10 @@ class Metrics:
         )
         self.max_connections = self._gauge("connections_limit", "The setting limits.max_connections.")
         self.shaking_hands = self._gauge("connections_unauthenticated", "Connections still in their handshake.")
+        self.held_connections = self._gauge(
+            "connections_held",
+            "Connections that came to nothing and are closed later: no handshake, or a broken protocol.",
+        )
         self.handshakes = self._counter(
             "handshakes", "Secret handshakes of those who dialled us; own: with the pub's own key.", result=HANDSHAKES
         )
@@ -224,7 +230,8 @@ class Metrics:
         self.transferred.labels("received").inc(tally.received_bytes)
         self.transferred.labels("sent").inc(tally.sent_bytes)
         self.sent.inc(tally.sent_messages)
-        tally.received_bytes = tally.sent_bytes = tally.sent_messages = 0
+        self.limit_hits.labels("refused_packets").inc(tally.penances)
+        tally.penances = tally.received_bytes = tally.sent_bytes = tally.sent_messages = 0
 
     def answering(self, name: tuple[str, ...]) -> AbstractContextManager[None]:
         """Count, and for methods that end with an answer time, the request that is answered inside this block."""
@@ -247,6 +254,7 @@ class Metrics:
 
     def limits_hit(self) -> dict[str, int]:
         """How often each bound was hit; bounds never hit are left out."""
+        self.fold()
         [family] = self.limit_hits.collect()
         return {sample.labels["limit"]: int(sample.value) for sample in family.samples if sample.value}
 

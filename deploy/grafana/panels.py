@@ -138,9 +138,9 @@ PEERS_ROW = Row(
         ),
         Panel(
             "In their handshake",
-            "Connections that have not proven a key yet; limits.max_unauthenticated bounds them.",
+            "Connections that have not proven a key yet (bound: limits.max_unauthenticated), and failed ones held.",
             "none",
-            ((of("connections_unauthenticated"), "unauthenticated"),),
+            ((of("connections_unauthenticated"), "unauthenticated"), (of("connections_held"), "held")),
         ),
         Panel(
             "Disconnects",

@@ -123,7 +123,11 @@ class Invites:
 class Limits:
     """What a peer may cost us."""
 
-    handshake_seconds: float = setting(DURATION, 5, "Time a new connection has to prove its key; clients allow 5 too.")
+    handshake_seconds: float = setting(
+        DURATION,
+        5,
+        "Time a new connection has to prove its key, and for which one that failed is held; clients allow 5 too.",
+    )
     max_connections: int = setting(whole(1), 2000, "Connections at once; each takes a file descriptor and memory.")
     max_unauthenticated: int = setting(
         whole(1), 200, "Connections still in their handshake at once, so that port scans cannot take every place."

@@ -10,6 +10,7 @@ from pub.errors import RpcError
 from pub.metrics import Metrics
 from pub.net.methods import Methods
 from pub.net.roles import Peer
+from pub.protocol.calls import VAIN_PACKETS
 from pub.protocol.muxrpc import RequestReceived, method_not_allowed, no_such_method
 
 if TYPE_CHECKING:
@@ -46,7 +47,7 @@ class Answers:
     def _turn_away(self, caller: "Connection", request: RequestReceived, error: RpcError, result: str) -> None:
         if self._metrics is not None:
             self._metrics.turned_away(request.name, result)
-        caller.session.charge()
+        caller.session.in_vain(VAIN_PACKETS, caller.session.request_bytes)
         caller.queue(caller.session.fail(request.number, error))
 
     def _counted(self, request: RequestReceived) -> AbstractContextManager[None]:

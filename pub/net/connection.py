@@ -6,7 +6,7 @@ blocking is accepted. It never waits for a send: answers go to the outbox, which
 
 What one read brought is handled in turns of so many packets, with a chance for all other peers in between: thousands
 of tiny packets fit into a read, and a member's message passes through many hands on its way from one peer to another.
-The turns of a peer whose packets are refused are shorter (``Session.charge``).
+The turns of a peer whose packets are refused are shorter (``Session.charge``), and then it is not read (``penance``).
 
 Sending pulls. A stream with something to say is *ready*, and its connection stands in line (``line``). When it is its
 turn it takes the outbox and then a page from each ready stream, until a buffer is full, and writes it with one call.
@@ -19,11 +19,12 @@ from typing import Any
 
 import trio
 
-from pub.errors import RpcError, SlowPeer
+from pub.errors import ProtocolError, RpcError, SlowPeer
 from pub.metrics import Metrics, Tally
 from pub.net.answers import Answers
 from pub.net.line import Line
 from pub.net.methods import Methods
+from pub.net.penance import Debt, Penance
 from pub.net.roles import Peer
 from pub.net.rpcstream import RpcStream, Source
 from pub.net.sockets import write_now
@@ -56,7 +57,7 @@ class Connection:
     """One authenticated peer. ``run`` returns when it has gone, and raises what it did wrong."""
 
     __slots__ = (
-        *("__weakref__", "_calls", "_failure", "_hold", "_inbound", "_answers", "_is_closing", "_is_over"),
+        *("__weakref__", "_calls", "_debt", "_failure", "_hold", "_inbound", "_answers", "_is_closing", "_is_over"),
         *("_is_stirred", "_line", "_max_outbound", "_nursery", "_outbox", "_ready"),
         *("_stream", "_streams", "_tally", "held_bytes", "is_held_back", "last_received", "opened", "peer", "session"),
     )
@@ -72,11 +73,12 @@ class Connection:
         metrics: Metrics | None = None,
         hold: Callable[[int], None] | None = None,
         line: Line | None = None,
+        penance: Penance | None = None,
     ) -> None:
         """``metrics``: where to count; a connection without is not counted.
 
         ``hold`` is told by how many bytes grows or shrinks what is kept for this peer beyond ``FREE_BYTES``.
-        ``line`` is run by the caller, for all its connections; one without has a line of its own, and a task for it.
+        ``line``, which the caller runs, and ``penance`` are those of all its connections; one without has its own.
         """
         self.peer = peer
         self.session = Session(turn=TURN)
@@ -90,6 +92,7 @@ class Connection:
         self._answers = Answers(methods, is_allowed, metrics)
         self._max_outbound = max_outbound
         self._tally = metrics.tally if metrics is not None else Tally()
+        self._debt = Debt(penance or Penance())
         self._streams: dict[int, RpcStream] = {}
         self._calls: dict[int, Callable[[Any], None]] = {}
         self._outbox = bytearray()
@@ -103,7 +106,7 @@ class Connection:
         self._nursery: trio.Nursery | None = None
 
     async def run(self) -> None:
-        """Serve the peer until it says goodbye, hangs up, breaks the protocol, or is dropped."""
+        """Serve the peer until it has gone or is dropped. After its fault a secret stream's transport stays open."""
         try:
             async with trio.open_nursery() as self._nursery:
                 if self._line is None:
@@ -111,7 +114,10 @@ class Connection:
                     self._nursery.start_soon(self._line.run)
                 if self._outbox or self._ready:  # what was said before there was anybody to send it
                     self._stir()
-                await self._receive()
+                try:
+                    await self._receive()
+                except ProtocolError as fault:
+                    self.drop(fault)
                 self.close()
                 self._nursery.cancel_scope.deadline = trio.current_time() + FAREWELL_SECONDS
                 await trio.sleep_forever()  # until everything is out, which cancels this
@@ -120,14 +126,12 @@ class Connection:
             self._abandon_streams()
             self._settle_account()
             with trio.CancelScope(shield=True):
-                await self._stream.aclose()  # the box stream's goodbye, if the peer still takes it
+                if isinstance(self._failure, ProtocolError) and isinstance(self._stream, SecretStream):
+                    await self._stream.say_goodbye()  # when it is closed is for its owner to say: see ``limbo``
+                else:
+                    await self._stream.aclose()  # the box stream's goodbye, if the peer still takes it
         if self._failure is not None:
             raise self._failure
-
-    @property
-    def age(self) -> float:
-        """Seconds since the handshake."""
-        return trio.current_time() - self.opened
 
     @property
     def stream_count(self) -> int:
@@ -267,10 +271,9 @@ class Connection:
         else:
             rest = data[write_now(self._stream, data) :]
             is_out = not rest
-        if is_out:
-            return True
-        self.start(self._send, rest)
-        return False
+        if not is_out:
+            self.start(self._send, rest)
+        return is_out
 
     def _look_on(self) -> None:
         """What was taken for this turn is out. More of it is for another turn: others have waited for theirs."""
@@ -342,6 +345,8 @@ class Connection:
         while True:
             is_open = await self._handle_events()
             self.queue(self.session.data_to_send())
+            if is_open and self.session.vain:
+                self._tally.penances += await self._debt.pay(self.session.take_vain())
             if not (is_open and self.session.next_turn()):
                 return is_open
             await trio.lowlevel.checkpoint()

@@ -32,6 +32,7 @@ log = structlog.get_logger()
 CONNECT_SECONDS = 10.0  # name lookup and TCP: three lost packets, as other implementations allow
 RESCAN_SECONDS = 5.0  # how late it may be noticed that a peer that had dialled us is gone
 TRANSPORT = "net"  # what we dial: plain TCP
+NOT_LET_IN = "has another key, is of another network, or does not let us in"
 
 Save = Callable[[Mapping[Address, PeerRecord | None]], Awaitable[None]]
 
@@ -185,12 +186,10 @@ class Dialer:
             with trio.fail_after(seconds):
                 return await open_handshake(transport, host.keys, host.network_key, ephemeral, address.key)
         except trio.TooSlowError:
-            raise _Unreached("timeout", f"{where} did not shake hands within {seconds:g} seconds") from None
+            failure = f"did not shake hands within {seconds:g} seconds: it stands still, or {NOT_LET_IN}"
+            raise _Unreached("timeout", f"{where} {failure}") from None
         except (ProtocolError, *SOCKET_ERRORS):
-            raise _Unreached(
-                "handshake",
-                f"{where} broke off the handshake: it has another key, is of another network, or does not let us in",
-            ) from None
+            raise _Unreached("handshake", f"{where} broke off the handshake: it {NOT_LET_IN}") from None
 
     async def _serve(self, stream: SecretStream, peer: Peer, address: Address) -> None:
         began = trio.current_time()

@@ -13,11 +13,24 @@ from typing import TypeVar
 import structlog
 import trio
 
-from pub.errors import BlockedPeer, HeavyPeer, HungUp, IdlePeer, ProtocolError, SlowPeer, StoreError, leaves
+from pub.errors import (
+    BlockedPeer,
+    HandshakeCutShort,
+    HandshakeError,
+    HeavyPeer,
+    HungUp,
+    IdlePeer,
+    ProtocolError,
+    SlowPeer,
+    StoreError,
+    leaves,
+)
 from pub.metrics import Metrics
 from pub.net.connection import Connection
+from pub.net.limbo import Limbo
 from pub.net.line import Line
 from pub.net.methods import Methods
+from pub.net.penance import Penance
 from pub.net.roles import Peer, Role
 from pub.net.stream import SecretStream, accept_handshake
 from pub.protocol.keys import KeyPair
@@ -72,9 +85,14 @@ class Lobby:
     """Those under way, the oldest first, and the address of each."""
     line: Line = field(default_factory=Line)
     """Who has something to send; to be run by whoever has the lobby."""
+    limbo: Limbo = field(init=False)
+    penance: Penance = field(default_factory=Penance)
     max_held_bytes: int = MAX_HELD_BYTES
     held_bytes: int = 0
     """Of packets that peers have not finished and of answers they have not read; see ``Connection.held_bytes``."""
+
+    def __post_init__(self) -> None:
+        self.limbo = Limbo(self.limits.handshake_seconds)
 
     def refusal(self, address: str) -> str | None:
         """The bound that keeps ``address`` from starting a handshake now."""
@@ -198,44 +216,58 @@ class Host:
         if not self.lobby.hold(change):
             self.metrics.limit_hits.labels("held_bytes").inc()
 
+    async def hold_connection(self) -> None:
+        """See ``Limbo.hold``."""
+        if self.lobby.limbo.is_full:
+            self.metrics.limit_hits.labels("held_connections").inc()
+        await self.lobby.limbo.hold()
+
 
 async def run_peer(host: Host, transport: trio.abc.Stream, address: str) -> None:
     """Serve one incoming connection to its end. Closes ``transport``; only cancellation comes out."""
     try:
-        with contained(host.metrics, address):
-            if (entrance := await _let_in(host, transport, address)) is not None:
+        with contained(host.metrics, address) as edge:
+            try:
+                entrance = await _let_in(host, transport, address)
+            except HandshakeError:
+                return await host.hold_connection()
+            if entrance is not None:
                 await serve_connection(host, *entrance)
+        if edge.reason == "protocol":
+            await host.hold_connection()
     finally:
         await trio.aclose_forcefully(transport)
 
 
-def contained(metrics: Metrics, address: str) -> AbstractContextManager[None]:
+def contained(metrics: Metrics, address: str) -> "Edge":
     """The edge that nothing of a peer gets past: its faults and our bugs are accounted for and end here.
 
     A store that can't be read gets past: that is no peer's doing, and ends the pub.
     """
-    return _Edge(metrics, address)
+    return Edge(metrics, address)
 
 
-class _Edge(AbstractContextManager[None]):
+class Edge(AbstractContextManager["Edge"]):
     """A class, because each connection holds one for as long as it lasts: a generator has ten times its size."""
 
-    __slots__ = ("_address", "_metrics")
+    __slots__ = ("_address", "_metrics", "reason")
 
     def __init__(self, metrics: Metrics, address: str) -> None:
         self._metrics = metrics
         self._address = address
+        self.reason: str | None = None
+        """Which of ``DISCONNECTS`` ended the block; ``None``: none did."""
 
-    def __enter__(self) -> None:
-        pass
+    def __enter__(self) -> "Edge":
+        return self
 
     def __exit__(self, _kind: type[BaseException] | None, error: BaseException | None, _trace: object) -> bool:
         if isinstance(error, Exception):
-            _account(self._metrics, error, self._address)
+            self.reason = _account(self._metrics, error, self._address)
         elif isinstance(error, BaseExceptionGroup):
             ours, rest = error.split(Exception)
             if ours is not None:
-                _account(self._metrics, ours, self._address)
+                self.reason = _account(self._metrics, ours, self._address)
             if rest is not None:
                 raise rest from None
         else:
@@ -243,7 +275,7 @@ class _Edge(AbstractContextManager[None]):
         return True
 
 
-def _account(metrics: Metrics, error: BaseException, address: str) -> None:
+def _account(metrics: Metrics, error: BaseException, address: str) -> str:
     faults = list(leaves(error))
     if broken := [leaf for leaf in faults if isinstance(leaf, StoreError)]:
         raise broken[0] from None
@@ -251,13 +283,14 @@ def _account(metrics: Metrics, error: BaseException, address: str) -> None:
         metrics.internal_errors.inc()
         metrics.disconnects.labels("bug").inc()
         log.error("internal_error", address=address, exc_info=error)
-        return
+        return "bug"
     reason = next((reason for kind, reason in DISCONNECT_REASONS if any(isinstance(leaf, kind) for leaf in faults)))
     metrics.disconnects.labels(reason).inc()
     if reason == "slow":
         metrics.limit_hits.labels("outbound_bytes").inc()
     say = log.debug if reason == "hangup" else log.info  # phones hang up all day long
     say("peer_dropped", address=address, reason=reason, detail=str(faults[0]))
+    return reason
 
 
 async def _let_in(host: Host, transport: trio.abc.Stream, address: str) -> tuple[SecretStream, Peer] | None:
@@ -281,7 +314,10 @@ async def _let_in(host: Host, transport: trio.abc.Stream, address: str) -> tuple
 
 
 async def _shake_hands(host: Host, transport: trio.abc.Stream, address: str) -> tuple[SecretStream, Peer] | None:
-    """Who it is and what that makes it, or ``None``: every failure looks the same from outside, a closed socket."""
+    """Who it is and what that makes it; ``None``: the line broke. Raises HandshakeError for what is no handshake.
+
+    Every failure looks the same from outside, a socket that says nothing more.
+    """
     role: Role | None = Role.STRANGER
 
     def authorise(key: bytes) -> bool:
@@ -294,8 +330,10 @@ async def _shake_hands(host: Host, transport: trio.abc.Stream, address: str) -> 
         stream = await accept_handshake(
             transport, host.keys, host.network_key, host.random_bytes(EPHEMERAL_BYTES), authorise
         )
-    except (ProtocolError, *SOCKET_ERRORS):
+    except (HandshakeError, *SOCKET_ERRORS) as error:
         handshakes.labels("blocked" if role is None else "failed").inc()
+        if isinstance(error, HandshakeError) and not isinstance(error, HandshakeCutShort):
+            raise
     else:
         if role is not None:
             handshakes.labels("own" if role is Role.CONTROL else "accepted").inc()
@@ -323,6 +361,7 @@ async def serve_connection(host: Host, stream: trio.abc.Stream, peer: Peer) -> N
         metrics=metrics,
         hold=None if peer.role is Role.CONTROL else host.hold,
         line=lobby.line,
+        penance=lobby.penance,
     )
     lobby.enter(connection)
     connected.inc()

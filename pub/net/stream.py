@@ -2,7 +2,8 @@
 
 `open_handshake` and `accept_handshake` turn a transport into one. They read exactly the bytes of the handshake and not
 one more, so what a hasty peer sent behind it is still in the transport for the box stream. On any failure, refusal and
-cancellation included, they close the transport without a word and raise: a stranger can't tell one reason from another.
+cancellation included, they raise without another word to the peer: a stranger can't tell one reason from another.
+`open_handshake` closes the transport before; whoever accepted one closes it, at once or later.
 
 Who calls sets the timeouts. One task may send while another receives, but no two may do the same at once: the second
 gets trio.BusyResourceError, before anything was boxed.
@@ -13,7 +14,7 @@ from collections.abc import Callable
 
 import trio
 
-from pub.errors import BoxStreamError, HandshakeError, HungUp
+from pub.errors import BoxStreamError, HandshakeCutShort, HandshakeError, HungUp
 from pub.net.sockets import receive, write_now
 from pub.protocol.boxstream import Boxer, Unboxer
 from pub.protocol.keys import KeyPair
@@ -100,7 +101,14 @@ class SecretStream(trio.abc.Stream):
             return plain
 
     async def aclose(self) -> None:
-        """Says goodbye if the peer takes it within GOODBYE_SECONDS, then closes the transport."""
+        """Says goodbye, then closes the transport."""
+        try:
+            await self.say_goodbye()
+        finally:
+            await self.transport.aclose()
+
+    async def say_goodbye(self) -> None:
+        """The last word, and nothing more is received. Gives up on a peer that does not take it in GOODBYE_SECONDS."""
         is_goodbye_due = not (self._is_closed or self._is_torn or self._unsent)
         self._is_closed = True
         try:
@@ -109,8 +117,6 @@ class SecretStream(trio.abc.Stream):
                     await self.transport.send_all(self._boxer.goodbye())
         except (trio.BrokenResourceError, trio.ClosedResourceError, trio.BusyResourceError):
             pass  # the peer or another closer went first, or a task waits for room to send: there is none for this
-        finally:
-            await self.transport.aclose()
 
     def _check_sendable(self) -> None:
         if self._is_closed:
@@ -163,16 +169,12 @@ async def accept_handshake(
     stream: trio.abc.Stream, keys: KeyPair, network_key: bytes, ephemeral: bytes, authorise: Callable[[bytes], bool]
 ) -> SecretStream:
     """Answers a peer that dialled us, if `authorise` lets in the key it proves. Raises HandshakeError."""
-    try:
-        handshake = ServerHandshake(keys, network_key, ephemeral)
-        await _send(stream, handshake.receive_hello(await _receive_exactly(stream, HELLO_BYTES)))
-        peer_key = handshake.receive_proof(await _receive_exactly(stream, PROOF_BYTES))
-        if not authorise(peer_key):
-            raise HandshakeError(f"{feed_id(peer_key)} may not come in")
-        await _send(stream, handshake.accept())
-    except BaseException:
-        await trio.aclose_forcefully(stream)
-        raise
+    handshake = ServerHandshake(keys, network_key, ephemeral)
+    await _send(stream, handshake.receive_hello(await _receive_exactly(stream, HELLO_BYTES)))
+    peer_key = handshake.receive_proof(await _receive_exactly(stream, PROOF_BYTES))
+    if not authorise(peer_key):
+        raise HandshakeError(f"{feed_id(peer_key)} may not come in")
+    await _send(stream, handshake.accept())
     return SecretStream(stream, handshake.session, peer_key)
 
 
@@ -202,6 +204,8 @@ async def _receive_exactly(stream: trio.abc.Stream, count: int) -> bytes:
     while len(received) < count:
         data = await receive(stream, count - len(received))
         if not data:
-            raise HandshakeError(f"the peer hung up when {count - len(received)} bytes of a handshake message were due")
+            raise HandshakeCutShort(
+                f"the peer hung up when {count - len(received)} bytes of a handshake message were due"
+            )
         received += data
     return bytes(received)

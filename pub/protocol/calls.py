@@ -27,8 +27,8 @@ MAX_ERROR_TEXT = 1000
 
 COSTLY_BYTES = 256  # of a request count as one packet of a turn: parsing them costs as much
 
-# What is refused or for nobody counts as so many packets of a turn: to refuse a request costs as much as to take in a
-# message, and who sends nothing else should have a tenth of the time of others, not as much as they.
+# To refuse a request costs as much as to take in a message, so it counts as so many packets. What is for nobody costs
+# less, but in a turn it counts as much: others should wait for little of it.
 VAIN_PACKETS = 16
 
 # What every JavaScript object inherits: the reference implementation finds these in its (empty) list of denied methods.

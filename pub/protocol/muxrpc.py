@@ -27,8 +27,6 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-import msgspec
-
 from pub.errors import MuxrpcError, RpcError
 from pub.protocol.calls import (
     CLOSED_TEXT,
@@ -44,6 +42,15 @@ from pub.protocol.calls import (
     no_such_method,
     parse_end,
     parse_request,
+)
+from pub.protocol.events import (
+    DataReceived,
+    Event,
+    GoodbyeReceived,
+    ReplyReceived,
+    RequestFailed,
+    RequestReceived,
+    StreamEnded,
 )
 from pub.protocol.packets import (
     GOODBYE,
@@ -86,55 +93,6 @@ MAX_LINGERING = 1024
 MAX_NUMBER = 2**31 - 1  # of 32 bits on the wire, with a sign; the connection must be made anew before they wrap
 
 
-# --- events -----------------------------------------------------------------------------------------------
-
-
-class RequestReceived(msgspec.Struct, frozen=True):
-    """The peer calls. An ASYNC call waits for `reply` or `fail`, a stream for `end` or `fail`."""
-
-    number: int
-    name: tuple[str, ...]
-    args: list[Any]
-    kind: Kind
-
-
-class DataReceived(msgspec.Struct, frozen=True, gc=False):
-    """A piece of a stream; never empty, never parsed."""
-
-    number: int
-    body: bytes
-    type: BodyType
-
-
-class ReplyReceived(msgspec.Struct, frozen=True, gc=False):
-    """The answer to our async call; it may be empty or not be JSON."""
-
-    number: int
-    body: bytes
-    type: BodyType
-
-
-class RequestFailed(msgspec.Struct, frozen=True):
-    """The peer refuses our async call."""
-
-    number: int
-    error: RpcError
-
-
-class StreamEnded(msgspec.Struct, frozen=True):
-    """The peer's side of a stream ended. Not reported when the application itself was done with the stream."""
-
-    number: int
-    error: RpcError | None
-
-
-class GoodbyeReceived(msgspec.Struct, frozen=True, gc=False):
-    """The peer closed the session: every open call is lost, nothing more arrives."""
-
-
-Event = RequestReceived | DataReceived | ReplyReceived | RequestFailed | StreamEnded | GoodbyeReceived
-
-
 # --- the session ------------------------------------------------------------------------------------------
 
 
@@ -146,13 +104,17 @@ class Session:
 
     __slots__ = (
         *("_calls", "_has_left", "_last_number", "_lingering", "_outgoing", "_reader", "_their_calls"),
-        *("_turn", "_turn_left", "limit_hits", "max_open_requests"),
+        *("_turn", "_turn_left", "limit_hits", "max_open_requests", "request_bytes", "vain"),
     )
 
     def __init__(self, max_open_requests: int = MAX_OPEN_REQUESTS, turn: float = math.inf) -> None:
         """`turn`: how many packets are looked at until `next_turn` is called."""
         self.max_open_requests = max_open_requests
         self.limit_hits: Counter[str] = Counter()
+        self.request_bytes = 0
+        """Size of the last request that was reported."""
+        self.vain = 0
+        """What was refused or for nobody since `take_vain`, in packets of an equal cost."""
         self._turn = self._turn_left = turn
         self._reader = PacketReader(self._body_limit)
         self._calls: dict[int, Call] = {}
@@ -193,12 +155,24 @@ class Session:
                 return DataReceived(packet.request, packet.body, packet.type)
             if (event := self._receive(packet, call)) is not None:
                 return event
-            self.charge()
+            self.charge(VAIN_PACKETS - 1)
+            self.vain += 1 + len(packet.body) // COSTLY_BYTES
         return None
 
-    def charge(self, packets: int = VAIN_PACKETS - 1) -> None:
-        """The last packet was in vain, or as dear as so many more: what this turn lacks is taken from the next ones."""
+    def charge(self, packets: int) -> None:
+        """The last packet was as dear as so many more: what this turn lacks is taken from the next ones."""
         self._turn_left -= packets
+
+    def in_vain(self, packets: int, size: int) -> None:
+        """What came was refused or is for nobody: as dear as so many packets, besides its size in bytes. See `vain`."""
+        packets += size // COSTLY_BYTES
+        self.charge(packets)
+        self.vain += packets
+
+    def take_vain(self) -> int:
+        """See `vain`, which begins anew."""
+        vain, self.vain = self.vain, 0
+        return vain
 
     def next_turn(self) -> bool:
         """Go on after a turn. False: the last one was not used up, so there is nothing to go on with."""
@@ -362,6 +336,7 @@ class Session:
             self._refuse(packet, refusal)
             return None
         self._remember(packet.request, request.kind)
+        self.request_bytes = len(packet.body)
         return RequestReceived(packet.request, request.name, request.args, request.kind)
 
     def _check_room(self, packet: Packet) -> None:
@@ -376,6 +351,7 @@ class Session:
 
     def _refuse(self, packet: Packet, refusal: RpcError) -> None:
         """Say no, and remember a stream until the caller echoes the end: data may be on its way."""
+        self.vain += VAIN_PACKETS - 1
         self._outgoing.append(encode_end(-packet.request, refusal, stream=packet.stream))
         if packet.stream and packet.request not in self._calls:
             self._remember(packet.request, Kind.SOURCE).end_here(failed=True)

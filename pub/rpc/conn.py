@@ -2,6 +2,8 @@
 
 from typing import Any
 
+import trio
+
 from pub.errors import InvalidReference, RpcError
 from pub.net.connection import Connection
 from pub.net.dialer import TRANSPORT
@@ -101,7 +103,7 @@ def _connected(pub: Pub) -> list[dict[str, Any]]:
                 "address": _address_of(pub, peer),
                 "direction": "out" if peer.is_outgoing else "in",
                 "role": peer.role.value,
-                "seconds": round(connection.age, 1),
+                "seconds": round(trio.current_time() - connection.opened, 1),
                 "receiving": on_its_way.receiving if on_its_way else None,
                 "sending": on_its_way.sending if on_its_way else None,
             }

@@ -234,7 +234,7 @@ class EbtStream:
         self._is_over = False
         self._pub = pub
         self._incoming = Incoming(
-            pub, session, stream.connection.session.charge, partial(pub.legacy.recover, stream.connection)
+            pub, session, stream.connection.session.in_vain, partial(pub.legacy.recover, stream.connection)
         )
 
     async def receive(self, bodies: list[bytes]) -> None:

@@ -20,6 +20,10 @@ from pub.rpc.context import Pub
 
 log = structlog.get_logger()
 
+# What a message that we did not wait for costs us. So priced, duplicates come as fast as most people's lines are: what
+# two members have in common, and what was on its way when somebody else was quicker, holds up neither.
+MESSAGE_PACKETS = 6
+
 
 class Taker(Protocol):
     """What we expect of the peer, feed by feed. After ``refused`` nothing more of that feed may be expected."""
@@ -44,16 +48,16 @@ class Taker(Protocol):
 class Incoming:
     """The messages of one peer: see the top of the file."""
 
-    __slots__ = ("_charge", "_is_closed", "_missed", "_places", "_pub", "_raws", "_taker")
+    __slots__ = ("_in_vain", "_is_closed", "_missed", "_places", "_pub", "_raws", "_taker")
 
     def __init__(
-        self, pub: Pub, taker: Taker, charge: Callable[[], None], missed: Callable[[int], None] | None = None
+        self, pub: Pub, taker: Taker, in_vain: Callable[[int, int], None], missed: Callable[[int], None] | None = None
     ) -> None:
-        """``charge`` is called for each message that nobody wanted: see ``Session.charge``.
+        """``in_vain`` is told what each message cost that we did not wait for: see ``Session.in_vain``.
 
         ``missed`` is told of a feed whose messages begin further on than we have it.
         """
-        self._charge = charge
+        self._in_vain = in_vain
         self._missed = missed
         self._pub = pub
         self._taker = taker
@@ -74,14 +78,13 @@ class Incoming:
             self._raws.append(body)
             self._places.append((feed, frame.sequence))
         else:
+            self._in_vain(MESSAGE_PACKETS, len(body))
             self._count(feed, expectation)
             if feed is not None and expectation is Expectation.GAP and self._missed is not None:
                 self._missed(feed)
 
     def _count(self, feed: int | None, expectation: Expectation) -> None:
         pub, result = self._pub, expectation.name.lower()
-        if expectation is Expectation.NOT_WANTED:
-            self._charge()
         if expectation is Expectation.NOT_WANTED and feed is not None and pub.graph.is_blocking(pub.own, feed):
             result = "blocked"
         pub.metrics.received.labels(result).inc()

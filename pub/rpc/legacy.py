@@ -116,7 +116,7 @@ class LegacyPeer:
         self.connection = connection
         self.key = connection.peer.key
         self._pub = pub
-        self._incoming = Incoming(pub, self, connection.session.charge)
+        self._incoming = Incoming(pub, self, connection.session.in_vain)
         self._calls: dict[int, HistoryCall] = {}
         self._queue: list[int] = []  # feeds to ask for, the next one last
         self._has_turn = False  # the sender will ask us for requests

@@ -119,6 +119,7 @@ def _look_up(pub: Pub, health: Health) -> None:
         metrics.feeds.labels(name).set_function(lookup)
     metrics.ready.set_function(lambda: health.is_well)
     metrics.shaking_hands.set_function(lambda: sum(pub.lobby.unauthenticated.values()))
+    metrics.held_connections.set_function(lambda: pub.lobby.limbo.count)
     metrics.messages.set_function(lambda: pub.log.message_count)
     metrics.ebt_sessions.set_function(lambda: pub.replication.count)
     metrics.legacy_peers.set_function(lambda: pub.legacy.count)

@@ -28,6 +28,7 @@ from pub.config import Limits, Settings
 from pub.errors import ExitCode, OperatorError, leaves
 from pub.ingest.ingest import Ingest
 from pub.logs import configure
+from pub.net.limbo import MAX_HELD
 from pub.rpc.context import Pub
 from pub.service.doors import host_of, listen_control, listen_tcp
 from pub.service.health import Health
@@ -87,7 +88,7 @@ def _settle_down(announce: Callable[[Started], None], started: Started) -> None:
 
 def _allow_descriptors(limits: Limits) -> None:
     """Each connection takes a file descriptor, and most systems give a process 1024 unless it asks for more."""
-    needed = limits.max_connections + limits.max_unauthenticated + OTHER_DESCRIPTORS
+    needed = limits.max_connections + limits.max_unauthenticated + MAX_HELD + OTHER_DESCRIPTORS
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     allowed = needed if hard == resource.RLIM_INFINITY else min(needed, hard)
     if soft != resource.RLIM_INFINITY and soft < allowed:
@@ -165,6 +166,7 @@ async def _serve(
                 pub.store.note_stopping()
                 world.watchdog.expect_end()
                 doors.cancel_scope.cancel()
+            pub.lobby.limbo.close()
             for connection in list(pub.lobby.connections):
                 connection.close()
             peers.cancel_scope.deadline = trio.current_time() + settings.limits.grace_seconds

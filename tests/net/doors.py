@@ -9,6 +9,7 @@ import trio
 
 from pub.metrics import Metrics
 from pub.net.connection import Connection
+from pub.net.limbo import Limbo
 from pub.net.methods import Method
 from pub.net.peer import Host, Lobby, PeerLimits, run_peer
 from pub.net.roles import Role
@@ -91,9 +92,13 @@ async def open_door(
     *,
     role_of: Callable[[bytes], Role | None] = member,
     greet: Callable[[Connection], None] = silent,
+    held_seconds: float = 0.01,
     **limits: float,
 ) -> AsyncIterator[Door]:
-    """The door is open inside this block; whoever is still in at its end is put out, and nobody is left behind."""
+    """The door is open inside this block; whoever is still in at its end is put out, and nobody is left behind.
+
+    ``held_seconds``: how long connections are held that came to nothing (real sockets, so not as long as in life).
+    """
     door = Door(
         Host(
             keys=PUB,
@@ -107,6 +112,7 @@ async def open_door(
             lobby=Lobby(replace(LIMITS, **limits)),  # type: ignore[arg-type]
         )
     )
+    door.lobby.limbo = Limbo(held_seconds)
     listeners = await trio.open_tcp_listeners(0, host=HERE)
     door.port = listeners[0].socket.getsockname()[1]
     with trio.fail_after(PATIENCE):
@@ -118,4 +124,6 @@ async def open_door(
     assert not door.lobby.connections
     assert not door.lobby.identities
     assert not door.lobby.unauthenticated
+    assert door.lobby.limbo.count == 0
+    assert door.lobby.penance.count == 0
     assert door.metrics.value("connections") == 0

@@ -33,9 +33,11 @@ FOREVER = 64 << 20  # bytes that all cases together may leave behind
 LINES = 20  # of the log, per case
 SAMPLE_SECONDS = 0.02
 
-SETTINGS = """
+HANDSHAKE_SECONDS = 1  # and so long is held what comes to nothing
+
+SETTINGS = f"""
 limits:
-  handshake_seconds: 1
+  handshake_seconds: {HANDSHAKE_SECONDS}
 invites:
   first_uses: 0
 log:

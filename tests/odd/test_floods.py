@@ -9,6 +9,7 @@ import pytest
 import trio
 
 from pub.net.peer import MAX_HELD_BYTES
+from pub.net.penance import ABREAST
 from pub.protocol.muxrpc import MAX_OPEN_REQUESTS
 from pub.protocol.packets import GOODBYE
 from tests.odd.flooder import FLOODS
@@ -48,6 +49,16 @@ async def test_a_flood(house: House, name: str) -> None:
     async with house.watched(memory=FLOOD_MEMORY):
         with flooding(house, name):
             await trio.sleep(FLOOD_SECONDS)
+
+
+@pytest.mark.parametrize("name", ["requests", "streams", "answers", "ends", "empty"])
+async def test_garbage_is_not_looked_at_as_fast_as_it_comes(house: House, name: str) -> None:
+    """How fast, is in ``tests/net/test_penance.py``: on a clock of its own."""
+    async with house.watched(memory=FLOOD_MEMORY):
+        held_back = await house.limit_hits("refused_packets")
+        with flooding(house, name):
+            await trio.sleep(FLOOD_SECONDS)
+        assert await house.limit_hits("refused_packets") > held_back
 
 
 # --- opened and never closed ------------------------------------------------------------------------------------
@@ -125,11 +136,12 @@ async def test_many_who_let_answers_lie(house: House) -> None:
     async with house.watched(memory=MAX_HELD_BYTES + FLOOD_MEMORY), AsyncExitStack() as stack:
         heavy = await house.limit_hits("held_bytes")
         answer = {"name": ["x" * 60_000], "args": []}
-        for _ in range(60):
-            line = await stack.enter_async_context(enter(house, receive_buffer=4096))
-            await line.send(
-                *(packet(number, answer) for number in range(1, 60))
-            )  # 3.6 MB of answers; the kernel takes some
+        for _ in range(60 // ABREAST):
+            async with trio.open_nursery() as nursery:  # so many at a time as are not slowed down by each other
+                for _ in range(ABREAST):
+                    line = await stack.enter_async_context(enter(house, receive_buffer=4096))
+                    # 3.6 MB of answers; the kernel takes some
+                    nursery.start_soon(line.send, *(packet(number, answer) for number in range(1, 60)))
         assert await house.limit_hits("held_bytes") > heavy
 
 

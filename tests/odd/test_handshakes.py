@@ -4,6 +4,7 @@ import hashlib
 import hmac
 import json
 from collections.abc import Iterator
+from contextlib import AsyncExitStack
 from pathlib import Path
 
 import pytest
@@ -12,7 +13,7 @@ from nacl.bindings import crypto_secretbox
 
 from pub.protocol.keys import KeyPair
 from pub.protocol.shs import ACCEPT_BYTES, HELLO_BYTES, MAIN_NETWORK, PROOF_BYTES, ClientHandshake
-from tests.odd.house import House
+from tests.odd.house import HANDSHAKE_SECONDS, House
 from tests.odd.lines import (
     RNG,
     Line,
@@ -61,13 +62,27 @@ def hello(ephemeral: bytes, network: bytes = MAIN_NETWORK) -> bytes:
 
 @pytest.mark.parametrize("data", INSTEAD.values(), ids=INSTEAD)
 async def test_something_else_than_a_handshake(house: House, data: bytes) -> None:
-    async with house.watched():
-        for _ in range(10):
-            async with await knock(house) as stream:
+    async def one() -> None:
+        async with await knock(house) as stream:
+            with trio.move_on_after(HANDSHAKE_SECONDS / 2):  # the pub reads no more than it needs
                 await Line(stream).send(data)
-                if len(data) < HELLO_BYTES:
-                    await say_no_more(stream)
-                assert await is_closed_without_a_word(stream)
+            if len(data) < HELLO_BYTES:
+                await say_no_more(stream)
+            assert await is_closed_without_a_word(stream)
+
+    async with house.watched(), trio.open_nursery() as nursery:
+        for _ in range(10):
+            nursery.start_soon(one)
+
+
+async def are_all_closed_without_a_word(house: House, attempts: list[bytes]) -> None:
+    """Each is held for a while, so all are made at once."""
+    async with house.watched(), AsyncExitStack() as stack:
+        streams = [await stack.enter_async_context(await knock(house)) for _ in attempts]
+        for stream, data in zip(streams, attempts, strict=True):
+            await stream.send_all(data)
+        for stream in streams:
+            assert await is_closed_without_a_word(stream)
 
 
 async def test_nothing_at_all(house: House) -> None:
@@ -81,12 +96,7 @@ async def test_nothing_at_all(house: House) -> None:
 
 async def test_a_low_order_hello(house: House) -> None:
     """One of these kills the reference server."""
-    async with house.watched():
-        for point in LOW_ORDER:
-            stream = await knock(house)
-            await stream.send_all(hello(point) + RNG.randbytes(PROOF_BYTES))
-            assert await is_closed_without_a_word(stream)
-            await stream.aclose()
+    await are_all_closed_without_a_word(house, [hello(point) + RNG.randbytes(PROOF_BYTES) for point in LOW_ORDER])
 
 
 @pytest.mark.parametrize("identity", [ONE, *LOW_ORDER[:1], *LOW_ORDER[4:]], ids=lambda key: key.hex()[:8])
@@ -95,25 +105,24 @@ async def test_the_capability_bypass(house: House, identity: bytes) -> None:
     R = identity, S = 0 under an identity of small order fits whatever it is to sign, if nobody looks closely."""
     key = hashlib.sha256(MAIN_NETWORK + ZERO + ZERO).digest()
     proof = crypto_secretbox(ONE + ZERO + identity, bytes(24), key)
-    async with house.watched():
-        for point in LOW_ORDER:
-            stream = await knock(house)
-            await stream.send_all(hello(point) + proof)
-            assert await is_closed_without_a_word(stream)
-            await stream.aclose()
+    await are_all_closed_without_a_word(house, [hello(point) + proof for point in LOW_ORDER])
 
 
 async def test_the_recorded_attacks_of_the_vectors(house: House) -> None:
     """They are for another server key: what is left of them must still be harmless."""
     vectors = json.loads((Path(__file__).parents[1] / "vectors" / "shs.json").read_text())
-    async with house.watched():
+
+    async def attack(messages: list[str]) -> None:
+        async with await knock(house) as stream:
+            for message in messages:
+                await Line(stream).send(bytes.fromhex(message))
+            await say_no_more(stream)
+            with trio.fail_after(5):
+                assert len(await _all_of(stream)) in (0, HELLO_BYTES)
+
+    async with house.watched(), trio.open_nursery() as nursery:
         for failure in vectors["failures"]:
-            async with await knock(house) as stream:
-                for message in failure["recv"]:
-                    await Line(stream).send(bytes.fromhex(message))
-                await say_no_more(stream)
-                with trio.fail_after(5):
-                    assert len(await _all_of(stream)) in (0, HELLO_BYTES)
+            nursery.start_soon(attack, failure["recv"])
 
 
 async def _all_of(stream: trio.SocketStream) -> bytes:
@@ -137,18 +146,20 @@ def regions() -> Iterator[tuple[str, int, int]]:
 
 @pytest.mark.parametrize("name", ["hello", "proof"])
 async def test_a_byte_flipped_in_each_region(house: House, name: str) -> None:
-    async with house.watched():
-        for region, message, at in regions():
-            if (message == 0) is not (name == "hello"):
-                continue
-            stream = await knock(house)
+
+    async def attack(region: str, message: int, at: int) -> None:
+        async with await knock(house) as stream:
             client = ClientHandshake(somebody(), MAIN_NETWORK, RNG.randbytes(32), house.key)
             await stream.send_all(_flipped(client.hello(), at) if message == 0 else client.hello())
             if message:
                 answer = await _exactly(stream, HELLO_BYTES)
                 await stream.send_all(_flipped(client.receive_hello(answer), at))
             assert await is_closed_without_a_word(stream), region
-            await stream.aclose()
+
+    async with house.watched(), trio.open_nursery() as nursery:
+        for region, message, at in regions():
+            if (message == 0) is (name == "hello"):
+                nursery.start_soon(attack, region, message, at)
 
 
 def _flipped(data: bytes, at: int) -> bytes:
@@ -246,17 +257,20 @@ async def test_data_right_behind_the_proof_is_no_offence(house: House) -> None:
 
 
 async def test_a_thousand_scans(house: House) -> None:
-    """Each is counted; none is worth a line."""
-    async with house.watched(lines=0):
+    """Each is counted; none is worth a line. So many are not all held: the oldest are closed for the next ones."""
+    async with house.watched(lines=0), AsyncExitStack() as stack:
+        let_go = await house.limit_hits("held_connections")
+        streams = []
         for _ in range(1000):
-            stream = await knock(house)
-            await stream.send_all(bytes(HELLO_BYTES))
+            streams.append(await stack.enter_async_context(await knock(house)))
+            await streams[-1].send_all(bytes(HELLO_BYTES))
+        for stream in streams:
             assert await is_closed_without_a_word(stream)
-            await stream.aclose()
+        assert await house.limit_hits("held_connections") > let_go
 
 
 async def test_a_thousand_intruders_who_shake_hands(house: House) -> None:
-    """Who comes in and then sends rubbish is counted each time and logged now and then."""
+    """Who comes in and then sends rubbish is counted each time and logged now and then. It is told goodbye at once."""
     async with house.watched():
         for _ in range(1000):
             async with enter(house) as line:

@@ -186,7 +186,7 @@ async def test_packets_of_one_byte_as_fast_as_they_go(house: House) -> None:
     async with house.watched(), enter(house) as line:
         for data in (packet(-5, b"1", STREAM | JSON), packet(5, b"1", JSON | END), packet(0, b"1")):
             await line.send(data * 100_000)
-        assert await line.is_served()
+            assert await line.is_served()  # within seconds: what is for nobody is cheap, for both sides
 
 
 async def _refused(line: Line, first: int, count: int) -> None:

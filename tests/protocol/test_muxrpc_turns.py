@@ -58,3 +58,32 @@ def test_what_was_in_vain_is_paid_for_by_the_next_turns() -> None:
     while session.next_turn():
         turns.append(len(list(iter(session.next_event, None))))
     assert turns == [0, 0, 2, 2]
+
+
+STREAM_END = encode_packet(7, b"true", stream=True, end=True)
+
+
+@pytest.mark.parametrize(
+    ("data", "cost"),
+    [
+        (encode_packet(1, CALL), 0),
+        (encode_packet(1, b"{}"), VAIN_PACKETS),
+        (encode_packet(1, b"{}".ljust(3 * COSTLY_BYTES)), VAIN_PACKETS + 3),
+        (encode_packet(-1, b"true"), 1),
+        (encode_packet(-1, bytes(5 * COSTLY_BYTES), stream=True), 6),
+        (2 * STREAM_END, 2),
+    ],
+    ids=["a call", "a refusal", "a large one", "an answer to nothing", "much for nobody", "ends of nothing"],
+)
+def test_what_was_in_vain_is_counted_by_its_cost(data: bytes, cost: int) -> None:
+    session = Session()
+    events_of(session, data)
+    assert (session.take_vain(), session.take_vain()) == (cost, 0)
+
+
+def test_what_the_application_refuses_is_counted_as_well() -> None:
+    session = Session()
+    events_of(session, encode_packet(1, CALL))
+    assert session.request_bytes == len(CALL)
+    session.in_vain(VAIN_PACKETS, 2 * COSTLY_BYTES)
+    assert session.take_vain() == VAIN_PACKETS + 2

@@ -14,6 +14,7 @@ import trio.testing
 
 from pub.errors import CannotListen, HandshakeError
 from pub.net.control import call
+from pub.net.limbo import Limbo
 from pub.net.roles import Role
 from pub.protocol.contacts import BLOCK
 from pub.protocol.invites import parse_invite
@@ -92,6 +93,16 @@ async def test_a_handshake_that_does_not_come_ends_at_its_deadline(tmp_path: Pat
         assert pubs[0].metrics.value("handshakes_total", result="timeout") == 1
 
 
+async def test_who_is_held_for_a_failed_handshake_does_not_hold_up_the_end(tmp_path: Path, pubs: list[Pub]) -> None:
+    async with open_pub(tmp_path, {"limits.grace_seconds": 600, "limits.handshake_seconds": 600}) as running:
+        [pub] = pubs
+        stranger = await trio.open_tcp_stream("127.0.0.1", running.port)
+        await stranger.send_all(b"no handshake".ljust(64))
+        while not pub.lobby.limbo.count:
+            await trio.testing.wait_all_tasks_blocked(0.001)
+    assert await is_closed_without_a_word(stranger)
+
+
 async def test_one_address_may_not_fill_the_hall(tmp_path: Path) -> None:
     async with open_pub(tmp_path, {"limits.max_unauthenticated_per_address": 2}) as pub:
         waiting = [await trio.open_tcp_stream("127.0.0.1", pub.port) for _ in range(2)]
@@ -138,6 +149,7 @@ async def test_who_is_who(tmp_path: Path, pubs: list[Pub]) -> None:
 async def test_who_is_blocked_sees_a_closed_socket(tmp_path: Path, pubs: list[Pub]) -> None:
     async with open_pub(tmp_path) as running:
         [pub] = pubs
+        pub.lobby.limbo = Limbo(0)  # it is closed after a while only, which this need not wait for
         await pub.ingest.publish({"type": "contact", "contact": ALICE.id, "blocking": True})
         assert pub.graph.edge(pub.own, pub.log.numbers[ALICE.public]) == BLOCK
         assert role_of(pub, ALICE.public) is None

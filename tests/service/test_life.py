@@ -22,6 +22,7 @@ import trio
 from pub.config import Limits, Settings
 from pub.errors import CannotListen, ExitCode, StoreError, StoreLocked, VerifierKilled, leaves
 from pub.net.control import PubNotRunning
+from pub.net.limbo import MAX_HELD
 from pub.protocol.keys import KeyPair
 from pub.protocol.muxrpc import Kind
 from pub.service import Started, life, main, prepare
@@ -122,7 +123,7 @@ async def test_a_failing_disk_ends_the_pub(tmp_path: Path, monkeypatch: pytest.M
 
 def test_there_are_file_descriptors_for_every_connection(monkeypatch: pytest.MonkeyPatch) -> None:
     limits, asked = Limits(), list[tuple[int, int]]()
-    needed = limits.max_connections + limits.max_unauthenticated + life.OTHER_DESCRIPTORS
+    needed = limits.max_connections + limits.max_unauthenticated + MAX_HELD + life.OTHER_DESCRIPTORS
     monkeypatch.setattr(resource, "setrlimit", lambda _kind, pair: asked.append(pair))
     events = []
     for soft, hard in [(1024, 524288), (1024, 2000), (1024, resource.RLIM_INFINITY), (65536, 65536)]:

@@ -189,7 +189,10 @@ async def test_the_operator_hears_why_not(town: Town, silent_port: int, monkeypa
         return await look_up(host, *args, **options)
 
     monkeypatch.setattr(trio.socket, "getaddrinfo", look_up_here)
-    async with town.open("island") as island, town.open("harbour", limits__handshake_seconds=0.2) as harbour:
+    async with (
+        town.open("island", limits__handshake_seconds=0.05) as island,  # so long it holds who is not let in
+        town.open("harbour", limits__handshake_seconds=0.2) as harbour,
+    ):
         for address, said in (
             (Address(HOST, town.port_of("nobody"), NOBODY), "can't be reached: Connection refused"),
             (

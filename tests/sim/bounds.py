@@ -3,6 +3,7 @@
 import trio
 
 from pub.net.connection import SEND_BUFFER, Connection
+from pub.net.limbo import MAX_HELD
 from pub.net.peer import MAX_CONTROL_OUTBOUND
 from pub.net.roles import Role
 from pub.rpc.context import Pub
@@ -31,10 +32,12 @@ def _look(machine: Machine, pub: Pub) -> None:
     demand(0 <= held <= max(limits.ingest_bytes, LARGEST_MESSAGE), "ingest holds a bounded number of bytes", held)
     demand(len(lobby.connections) <= limits.max_connections, "connections are bounded", len(lobby.connections))
     demand(lobby.unauthenticated.total() <= limits.max_unauthenticated, "so are those who shake hands")
+    demand(lobby.limbo.count <= MAX_HELD, "and those that came to nothing")
     for connection in lobby.connections:
         _look_at_connection(connection, limits.outbound_bytes_per_peer)
     count = sum(1 for _ in tasks_of(machine.name))
-    most = OWN_TASKS + TASKS_PER_CONNECTION * (len(lobby.connections) + lobby.unauthenticated.total())
+    peers = len(lobby.connections) + lobby.unauthenticated.total()
+    most = OWN_TASKS + TASKS_PER_CONNECTION * peers + lobby.limbo.count
     demand(count <= most, "tasks are bounded", machine.name, count)
 
 
