@@ -19,7 +19,7 @@ from typing import Any
 
 import trio
 
-from pub.errors import ProtocolError, RpcError, SlowPeer
+from pub.errors import HungUp, ProtocolError, RpcError, SlowPeer
 from pub.metrics import Metrics, Tally
 from pub.net.answers import Answers
 from pub.net.line import Line
@@ -125,8 +125,9 @@ class Connection:
             self._is_over = True
             self._abandon_streams()
             self._settle_account()
+            is_at_fault = isinstance(self._failure, ProtocolError) and not isinstance(self._failure, HungUp)
             with trio.CancelScope(shield=True):
-                if isinstance(self._failure, ProtocolError) and isinstance(self._stream, SecretStream):
+                if is_at_fault and isinstance(self._stream, SecretStream):
                     await self._stream.say_goodbye()  # when it is closed is for its owner to say: see ``limbo``
                 else:
                     await self._stream.aclose()  # the box stream's goodbye, if the peer still takes it
