@@ -318,8 +318,7 @@ class Connection:
         return buffer
 
     def _next_page(self, stream: RpcStream) -> bytes:
-        # nothing comes of a stream whose end, or the goodbye, was read but not handled yet: a page of it would be read
-        # for nobody, and asking on would spin
+        # a page of a stream whose end, or the goodbye, was read but not handled yet would be for nobody, for ever
         if stream.source is None or not (stream.number == NO_STREAM or self.session.is_writable(stream.number)):
             return b""
         bodies = stream.source.next_page(SEND_BUFFER - len(self._outbox))
