@@ -169,17 +169,16 @@ def _busy(sizes: Sizes, folder: Path) -> Scene:
 
 
 def _hostile(sizes: Sizes, folder: Path) -> Scene:
-    def step(who: str | None) -> Step:
-        shape = replace(sizes.brought, label=f" {who}")
+    def step(who: str) -> Step:
         return Step(
             "hostile",
-            f"hostile, {who or 'nobody'}",
-            lambda peer: attacked(peer, who, sizes.many, shape, folder),
+            f"hostile, {who}",
+            lambda peer: attacked(peer, who, sizes.many, sizes.brought, folder),
             peers=OURS_ALONE,
             why=NO_BOUNDS,
         )
 
-    return [_fill(sizes.many, folder), *map(step, (None, *ATTACKS))]
+    return [_fill(sizes.many, folder), *map(step, ATTACKS)]
 
 
 def _into_empty(sizes: Sizes, folder: Path) -> Step:

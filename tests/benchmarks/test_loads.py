@@ -50,7 +50,7 @@ STEPS = [
     "busy, fan-out to 3 alone",
 ]
 OURS_ONLY = [
-    *("busy, fan-out to 3 meanwhile", "hostile, nobody", *(f"hostile, {who}" for who in ATTACKS)),
+    *("busy, fan-out to 3 meanwhile", *(f"hostile, {who}" for who in ATTACKS)),
     "large, 12 x 5 into an empty store",
     *("large, fill 20 x 6", "large, somebody new pulls everything", "large, a member with 20 feeds comes back"),
     *("large, 12 x 5 on top of 140", "large, 20 people become members", "large, the operator asks"),
