@@ -32,7 +32,7 @@ BROUGHT = Shape(1000, 50)  # while somebody is in the way
 LARGE = Shape(20_000, 100)
 ALL, OURS_ALONE = frozenset({OURS, THEIRS, SINK}), frozenset({OURS})
 Data = Callable[[], DataSet]
-LOADS = ("ingest", "serve", "fanout", "idle", "state", "reconnect", "busy", "hostile")  # about twenty minutes each run
+LOADS = ("ingest", "serve", "fanout", "idle", "state", "reconnect", "busy", "hostile")  # a quarter of an hour each run
 LONG = ("large", "sweep")
 EVERY_LOAD = (*LOADS, *LONG)
 
