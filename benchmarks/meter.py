@@ -10,7 +10,7 @@ import resource
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -45,7 +45,8 @@ def processes(pid: int) -> list[int]:
     found = [pid]
     for parent in found:
         for children in (PROC / str(parent) / "task").glob("*/children"):
-            found += map(int, children.read_text().split())
+            with suppress(FileNotFoundError, ProcessLookupError):  # a thread that has ended since it was listed
+                found += map(int, children.read_text().split())
     return found
 
 
