@@ -57,13 +57,19 @@ async def let_all_work() -> None:
     await trio.testing.wait_all_tasks_blocked()
 
 
-async def test_a_sender_of_little_does_not_wait_behind_a_sender_of_much(nursery: trio.Nursery) -> None:
-    gate = Gate()
+async def flooded(nursery: trio.Nursery, submissions: int, lanes: int = 1) -> tuple[Gate, Intake]:
+    """Somebody has handed in so much already."""
+    gate = Gate(lanes)
     intake = open_intake(gate, nursery)
     await let_all_work()
-    for _ in range(40):
+    for _ in range(submissions):
         intake.put(submission("flood", 64))
     await let_all_work()
+    return gate, intake
+
+
+async def test_a_sender_of_little_does_not_wait_behind_a_sender_of_much(nursery: trio.Nursery) -> None:
+    gate, intake = await flooded(nursery, 40)
     intake.put(submission("alice", FEW_MESSAGES + 1))
     intake.put(submission("bob", FEW_MESSAGES + 1))
     gate.answers[0].set()
@@ -97,12 +103,7 @@ async def test_what_one_sender_hands_in_stays_in_order(nursery: trio.Nursery) ->
 
 
 async def test_a_message_just_written_passes_by_all_that_waits(nursery: trio.Nursery) -> None:
-    gate = Gate()
-    intake = open_intake(gate, nursery)
-    await let_all_work()
-    for _ in range(10):
-        intake.put(submission("flood", 64))
-    await let_all_work()
+    gate, intake = await flooded(nursery, 10)
     assert intake.is_worth_waiting(COMPANY)
     intake.put(submission("alice", 1))
     await let_all_work()
@@ -131,12 +132,7 @@ async def test_few_go_by_express_at_once(nursery: trio.Nursery) -> None:
 
 
 async def test_who_writes_again_before_the_last_is_stored_passes_by_as_well(nursery: trio.Nursery) -> None:
-    gate = Gate()
-    intake = open_intake(gate, nursery)
-    await let_all_work()
-    for _ in range(10):
-        intake.put(submission("flood", 64))
-    await let_all_work()
+    gate, intake = await flooded(nursery, 10)
     for _ in range(MAX_EXPRESS_OF_ONE + 2):
         intake.put(submission("alice", 1))
     await let_all_work()
@@ -167,12 +163,7 @@ async def test_what_stands_in_a_line_is_not_overtaken_by_its_sender(nursery: tri
 
 
 async def test_while_people_talk_a_transaction_is_small(nursery: trio.Nursery) -> None:
-    gate = Gate(lanes=4)
-    intake = open_intake(gate, nursery)
-    await let_all_work()
-    for _ in range(40):
-        intake.put(submission("flood", 64))
-    await let_all_work()
+    gate, intake = await flooded(nursery, 40, lanes=4)
     for answer in gate.answers:
         answer.set()
     await let_all_work()
